@@ -1,0 +1,48 @@
+.PHONY: help demo test check serve lock profile-mura clean
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3.11
+BIN := .venv/bin
+# Steps are called as `python -m ...`, by DVC too: they must find this environment's python.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Versions and hashes for every platform, and no address of where they came from.
+COMPILE := uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
+	--generate-hashes --no-annotate --custom-compile-command "make lock" --quiet
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+.venv/installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --require-hashes --requirement requirements.lock
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+demo: .venv/installed ## train, prove, register, approve and ask the served model about two studies
+	dvc repro
+	python -m serving.release approve candidate --by "make demo" --reason "demonstration"
+	python -m serving.demo
+
+test: .venv/installed ## run the tests
+	pytest
+
+check: .venv/installed ## lint, types, import contracts, lock file
+	ruff format --check .
+	ruff check .
+	mypy
+	lint-imports
+	cp requirements.lock .venv/resolved.lock
+	$(COMPILE) --output-file .venv/resolved.lock
+	diff requirements.lock .venv/resolved.lock || (echo "requirements.lock is stale: make lock"; false)
+
+serve: .venv/installed ## serve the approved model on http://127.0.0.1:8080
+	python -m serving
+
+lock: .venv/installed ## resolve requirements.lock from pyproject.toml
+	$(COMPILE) --output-file requirements.lock
+
+profile-mura: ## put the full-size MURA recipe in place of the demonstration's params.yaml
+	cp profiles/mura.yaml params.yaml
+
+clean: ## remove what the flow wrote (the environment and DVC's cache stay)
+	rm -rf data/dataset data/validated data/policy models bundle reports release pipeline.yaml

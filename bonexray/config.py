@@ -1,0 +1,191 @@
+"""Every setting of every step, as read from params.yaml. Knows no step and no platform."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bonexray.errors import ConfigError
+
+Arch = Literal["resnet18", "resnet50", "resnet101"]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(gt=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class Section(BaseModel):
+    """One section of params.yaml: frozen, every field required, unknown fields refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class DataConfig(Section):
+    """Where the flow starts."""
+
+    archive: str
+    """MURA as a .zip or an unpacked folder. The simulated archive is written by `simulate`."""
+
+
+class SimulateConfig(Section):
+    """The simulated archive: as many patients as asked for, in MURA's layout."""
+
+    seed: Seed
+    train_patients: Positive
+    valid_patients: Positive
+
+
+class IngestConfig(Section):
+    """How an image file becomes pixels."""
+
+    image_size: Annotated[int, Field(ge=32, le=1024)]
+    """Side of the packed square image in pixels; the long side is fitted to it."""
+
+
+class ValidateConfig(Section):
+    """What data may pass."""
+
+    seed: Seed
+    val_fraction: Annotated[float, Field(gt=0, lt=1)]
+    """Share of MURA's train patients that become `val`."""
+    max_quarantine_fraction: Fraction
+    """The flow stops when more than this share of the rows is quarantined."""
+
+
+class AugmentConfig(Section):
+    """How far a training image may be moved from the one that was read."""
+
+    seed: Seed
+    flip_probability: Fraction
+    rotate_degrees: Annotated[float, Field(ge=0, le=180)]
+    translate_fraction: Annotated[float, Field(ge=0, lt=1)]
+    scale_fraction: Annotated[float, Field(ge=0, lt=1)]
+    brightness_fraction: Fraction
+    contrast_fraction: Fraction
+
+
+class TrainConfig(Section):
+    """One training run; the architecture is a flag, since several are trained alike."""
+
+    seed: Seed
+    epochs: Positive
+    batch_size: Annotated[int, Field(ge=2)]
+    learning_rate: Annotated[float, Field(gt=0)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    plateau_patience: Annotated[int, Field(ge=0)]
+    """Epochs without a better validation loss before the learning rate is divided."""
+    plateau_factor: Annotated[float, Field(gt=0, lt=1)]
+    part_loss_weight: Annotated[float, Field(ge=0)]
+    """Weight of the body-part head's loss beside the abnormality loss."""
+    threads: Positive
+    """CPU threads. Pinned, because another count gives other weights."""
+
+
+class EvaluateConfig(Section):
+    """How the trained networks are judged."""
+
+    seed: Seed
+    batch_size: Positive
+    threads: Positive
+    bootstrap_draws: Positive
+    sensitivity: Annotated[float, Field(gt=0, lt=1)]
+    """Aimed at on `val` by the operating point below which a study is negative."""
+    specificity: Annotated[float, Field(gt=0, lt=1)]
+    """Aimed at on `val` by the operating point above which a study is positive."""
+    min_test_study_auroc: Fraction
+    """The gate: the lower end of the 95 % interval must not be below it."""
+
+
+class RegisterConfig(Section):
+    """Where a candidate goes."""
+
+    experiment: Annotated[str, Field(min_length=1)]
+    model_name: Annotated[str, Field(min_length=1)]
+
+
+class NetworksConfig(Section):
+    """The networks that are trained side by side, for evaluate to choose from."""
+
+    archs: Annotated[tuple[Arch, ...], Field(min_length=1)]
+
+
+SECTIONS: dict[str, type[Section]] = {
+    "data": DataConfig,
+    "simulate": SimulateConfig,
+    "ingest": IngestConfig,
+    "validate": ValidateConfig,
+    "augment": AugmentConfig,
+    "networks": NetworksConfig,
+    "train": TrainConfig,
+    "evaluate": EvaluateConfig,
+    "register": RegisterConfig,
+}
+
+S = TypeVar("S", bound=Section)
+
+
+def read_section(params: str, section: type[S]) -> S:
+    """Read one section of params.yaml.
+
+    Args:
+        params: the path of params.yaml, or the section itself as a JSON object. Kubeflow passes
+            the latter and turns its integers into doubles; an integral double is taken back.
+        section: the section's class.
+
+    Raises:
+        ConfigError: the file is missing or not YAML, or a field is missing, unknown, null, of
+            another type or out of its range.
+    """
+    name = next(key for key, value in SECTIONS.items() if value is section)
+    if params.lstrip().startswith("{"):
+        source, fields = "--params", _parse(params, "--params")
+    else:
+        source, fields = params, _section_of(read_params(Path(params)), params, name)
+    try:
+        return section.model_validate(fields)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, source, name)) from error
+
+
+def read_params(path: Path) -> dict[str, Any]:
+    """Read params.yaml as it stands, after checking that each of its sections is known."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as a parameter file: {error}") from error
+    params = _parse(text, str(path))
+    for name in params:
+        if name not in SECTIONS:
+            known = ", ".join(SECTIONS)
+            raise ConfigError(f"{path}: unknown section {name!r}; expected one of {known}")
+    return params
+
+
+def _parse(text: str, source: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text) if source == "--params" else yaml.safe_load(text)
+    except (json.JSONDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{source}: not readable: {reason}") from error
+    if not isinstance(value, dict):
+        raise ConfigError(f"{source}: holds a {type(value).__name__}, expected a mapping")
+    return value
+
+
+def _section_of(params: dict[str, Any], source: str, name: str) -> Any:
+    if name not in params:
+        raise ConfigError(f"{source}: section {name!r} is missing")
+    return params[name]
+
+
+def _explain(error: ValidationError, source: str, section: str) -> str:
+    def line(problem: Any) -> str:
+        field = ".".join([section, *map(str, problem["loc"])])
+        if problem["type"] == "missing":
+            return f"{field} is missing"
+        if problem["type"] == "extra_forbidden":
+            return f"{field} is not a known parameter"
+        return f"{field} = {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+
+    return f"{source}: " + "; ".join(line(problem) for problem in error.errors())

@@ -1,0 +1,61 @@
+"""The packed dataset between the steps: pixels, their index, and the manifest of accepted views.
+
+    images.npy         (N, S, S) uint8, one letterboxed image a file of the archive
+    index.parquet      N rows, what ingest saw of each file
+    manifest.parquet   the accepted views: row (into images.npy), path, study, patient,
+                       body_part, label (0 or 1), split (train, val or test)
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bonexray.artifacts import sha256_file
+from bonexray.errors import DataError
+from bonexray.images import Pixels
+
+IMAGES_FILE = "images.npy"
+INDEX_FILE = "index.parquet"
+MANIFEST_FILE = "manifest.parquet"
+
+MANIFEST_COLUMNS = ["row", "path", "study", "patient", "body_part", "label", "split"]
+
+
+def open_images(dataset: Path) -> Pixels:
+    """Map images.npy read-only: (N, S, S) uint8. Raises DataError."""
+    path = dataset / IMAGES_FILE
+    try:
+        images = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: not readable as packed images: {error}") from error
+    if images.ndim != 3 or images.dtype != np.uint8 or images.shape[1] != images.shape[2]:
+        raise DataError(f"{path}: {images.dtype} {images.shape}, expected uint8 (N, S, S)")
+    return images  # type: ignore[no-any-return]
+
+
+def read_index(dataset: Path) -> pd.DataFrame:
+    """Read index.parquet. Raises DataError."""
+    return _read_table(dataset / INDEX_FILE)
+
+
+def read_manifest(validated: Path) -> pd.DataFrame:
+    """Read manifest.parquet. Raises DataError."""
+    return _read_table(validated / MANIFEST_FILE)
+
+
+def dataset_digest(dataset: Path) -> str:
+    """SHA-256 of the packed pixels: names the data in bundle and registry."""
+    return sha256_file(dataset / IMAGES_FILE)
+
+
+def manifest_digest(validated: Path) -> str:
+    """SHA-256 of the manifest: names the accepted views and their split."""
+    return sha256_file(validated / MANIFEST_FILE)
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: not readable as a table: {error}") from error

@@ -1,0 +1,41 @@
+"""The errors that a user can cause, and so must be able to read.
+
+BonexrayError
+  ├── ConfigError    params.yaml or a flag holds a value that cannot be used
+  ├── DataError      an archive, an index or a step's input is missing or not what it claims
+  ├── ImageError     bytes that are not an image we accept
+  ├── BundleError    a bundle that is incomplete, altered or of another format
+  ├── GateError      the data or the model was checked and refused; a report says why
+  └── RegistryError  the model registry does not hold what was asked for
+
+Every message says what, which value, what was expected, and in which file or field. Anything
+that is not a BonexrayError is a defect of ours and keeps its traceback.
+"""
+
+
+class BonexrayError(Exception):
+    """Base of every error that is the input's fault, not the program's."""
+
+
+class ConfigError(BonexrayError):
+    """A setting that cannot be used."""
+
+
+class DataError(BonexrayError):
+    """Data that is missing or not what it claims to be."""
+
+
+class ImageError(BonexrayError):
+    """Bytes that are not an image we accept."""
+
+
+class BundleError(BonexrayError):
+    """A bundle that is incomplete, altered or of another format."""
+
+
+class GateError(BonexrayError):
+    """Data or a model that was checked and refused, after its report was written."""
+
+
+class RegistryError(BonexrayError):
+    """A model registry that does not hold what was asked for."""

@@ -1,0 +1,95 @@
+"""Bytes -> the array a network sees. The only preprocessing there is, for training and serving.
+
+S is the side of the square image, in pixels.
+"""
+
+import io
+import warnings
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+from pydantic import BaseModel, ConfigDict, Field
+
+from bonexray.errors import ImageError
+
+MAX_PIXELS = 64_000_000
+"""A plain radiograph has up to some 20 million; a decompression bomb has more than this."""
+
+Pixels = npt.NDArray[np.uint8]
+
+_FORMATS = ("PNG", "JPEG")
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_JPEG_SIGNATURE = b"\xff\xd8\xff"
+
+
+class ImageSpec(BaseModel):
+    """How pixels become the network's input. Travels in the bundle, so it cannot differ there."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    size: int = Field(ge=32, le=1024)
+    """S."""
+    mean: float = Field(ge=0, le=1)
+    """Mean of the training pixels, scaled to [0, 1]."""
+    std: float = Field(gt=0, le=1)
+    """Their standard deviation."""
+
+
+def open_image(data: bytes) -> Image.Image:
+    """Decode a whole PNG or JPEG.
+
+    Raises:
+        ImageError: the bytes are empty, of another format, cut short, corrupt, or more than
+            MAX_PIXELS. The message never repeats the bytes.
+    """
+    if not data.startswith((_PNG_SIGNATURE, _JPEG_SIGNATURE)):
+        raise ImageError(f"{len(data)} bytes that are neither PNG nor JPEG")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(data), formats=_FORMATS)
+            if image.width * image.height > MAX_PIXELS:
+                raise ImageError(
+                    f"{image.width} x {image.height} pixels, expected at most {MAX_PIXELS:,}"
+                )
+            image.load()
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"more than {MAX_PIXELS:,} pixels") from error
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        # Pillow's own text may repeat bytes of the file, which may be a patient's.
+        raise ImageError(
+            f"{len(data)} bytes that cannot be decoded: cut short or corrupt"
+        ) from error
+    return image
+
+
+def to_grey(image: Image.Image) -> Pixels:
+    """The image as (H, W) uint8. 16-bit values keep their upper eight bits."""
+    if image.mode.startswith("I"):
+        deep = np.asarray(image).astype(np.int64)  # (H, W), 0 to 65535
+        return (np.clip(deep, 0, 65535) >> 8).astype(np.uint8)
+    return np.asarray(image.convert("L"))
+
+
+def letterbox(pixels: Pixels, size: int) -> Pixels:
+    """Fit the long side to `size`, keep the aspect ratio, centre on black: (H, W) -> (S, S)."""
+    height, width = pixels.shape
+    scale = size / max(height, width)
+    fitted = (max(1, round(width * scale)), max(1, round(height * scale)))
+    resized = Image.fromarray(pixels).resize(fitted, Image.Resampling.BILINEAR, reducing_gap=3.0)
+    square = np.zeros((size, size), np.uint8)
+    left, top = (size - fitted[0]) // 2, (size - fitted[1]) // 2
+    square[top : top + fitted[1], left : left + fitted[0]] = np.asarray(resized)
+    return square
+
+
+def read_square(data: bytes, size: int) -> Pixels:
+    """Encoded bytes -> (S, S) uint8. Raises ImageError as `open_image` does."""
+    return letterbox(to_grey(open_image(data)), size)
+
+
+def normalise(squares: Pixels, spec: ImageSpec) -> npt.NDArray[np.float32]:
+    """(B, S, S) uint8 -> (B, 1, S, S) float32, zero mean and unit variance over training."""
+    scaled = squares[:, None].astype(np.float32) / np.float32(255)
+    return (scaled - np.float32(spec.mean)) / np.float32(spec.std)

@@ -1,0 +1,130 @@
+"""The picture that a reader sees of a detector's signal. Knows no body and no label.
+
+H, W: image rows and columns.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Array = NDArray[np.float32]
+
+# The window is set on tissue and bone and not on the metal above them, and it fixes the spread of
+# greys: an implant, and the label with it, must not show in an image's mean or contrast.
+_WINDOW_PERCENTILES = (4.0, 98.0)
+_LEAD = 3.0  # attenuation of a side marker
+_LETTERS = {
+    "L": ("1000", "1000", "1000", "1000", "1000", "1000", "1111"),
+    "R": ("1110", "1001", "1001", "1110", "1100", "1010", "1001"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exposure:
+    """How one image is taken and shown; drawn apart from the body, so that it tells no label."""
+
+    photons: float
+    """Per pixel in air: fewer give more noise."""
+    energy: float
+    """Scale of attenuation: a harder beam sees less contrast."""
+    scatter: float
+    """Share of the beam that reaches every pixel alike."""
+    heel: tuple[float, float]
+    """How much the beam falls off along x and y."""
+    vignette: float
+    dark: float
+    """Grey, in [0, 1], of the darkest part."""
+    contrast: float
+    """Standard deviation of the greys."""
+    gamma: float
+    shut: tuple[float, float, float, float]
+    """Share of the image in shadow at the left, top, right and bottom."""
+    marker: tuple[float, float] | None
+    """Where the side marker lies, as shares of width and height."""
+
+
+def draw_exposure(rng: np.random.Generator) -> Exposure:
+    """Draw the settings of one image."""
+    left, top, right, bottom = rng.uniform(0.01, 0.07, 4) * (rng.random(4) < 0.35)
+    marked = rng.random() < 0.35
+    corner = rng.uniform(0.04, 0.12, 2) + rng.integers(0, 2, 2) * 0.74
+    return Exposure(
+        photons=float(np.exp(rng.uniform(np.log(700), np.log(6000)))),
+        energy=float(rng.uniform(0.85, 1.15)),
+        scatter=float(rng.uniform(0.01, 0.04)),
+        heel=(float(rng.normal(0, 0.10)), float(rng.normal(0, 0.10))),
+        vignette=float(rng.uniform(0, 0.25)),
+        dark=float(rng.uniform(0.02, 0.12)),
+        contrast=float(rng.uniform(0.14, 0.2)),
+        gamma=float(rng.uniform(0.9, 1.25)),
+        shut=(float(left), float(top), float(right), float(bottom)),
+        marker=(float(corner[0]), float(corner[1])) if marked else None,
+    )
+
+
+def develop(
+    signal: Array, exposure: Exposure, side: str, rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """Turn line integrals into the (H, W) grey image that a reader sees, bone bright.
+
+    Beam, scatter and noise are applied to the transmitted intensity, the window to its logarithm.
+
+    Args:
+        signal: (H, W) line integrals of attenuation.
+        exposure: the settings of this image.
+        side: "L" or "R", what a marker says.
+        rng: for texture and noise.
+    """
+    height, width = signal.shape
+    signal = signal * _texture(signal.shape, rng)
+    if exposure.marker is not None:
+        _lay_marker(signal, exposure.marker, side)
+    x = np.linspace(-1, 1, width, dtype=np.float32)[None, :]
+    y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
+    beam = 1 + exposure.heel[0] * x + exposure.heel[1] * y - exposure.vignette * (x * x + y * y)
+    light = np.exp(-exposure.energy * _blurred(signal)) * np.maximum(beam, 0.2) + exposure.scatter
+    light += rng.standard_normal(signal.shape, dtype=np.float32) * np.sqrt(light / exposure.photons)
+    grey = -np.log(np.maximum(light, 1e-3))
+    left, top, right, bottom = exposure.shut
+    lit = (x > 2 * left - 1) & (x < 1 - 2 * right) & (y > 2 * top - 1) & (y < 1 - 2 * bottom)
+    return _windowed(grey, lit, exposure)
+
+
+def _texture(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    """Bone and flesh are not even: (H, W) factors about 1, with a fine and a coarse grain."""
+    texture = np.ones(shape, dtype=np.float32)
+    for grain_px, strength in ((3, 0.03), (24, 0.04)):
+        coarse = rng.standard_normal(
+            (shape[0] // grain_px + 2, shape[1] // grain_px + 2), dtype=np.float32
+        )
+        fine = Image.fromarray(coarse).resize((shape[1], shape[0]), Image.Resampling.BICUBIC)
+        texture += strength * np.asarray(fine)
+    return texture
+
+
+def _lay_marker(signal: Array, place: tuple[float, float], side: str) -> None:
+    height, width = signal.shape
+    dot_px = max(1, round(max(height, width) / 130))
+    letter = np.array([[dot == "1" for dot in row] for row in _LETTERS[side]])
+    stamp = np.kron(letter, np.ones((dot_px, dot_px), dtype=bool))
+    left, top = round(place[0] * width), round(place[1] * height)
+    under = signal[top : top + stamp.shape[0], left : left + stamp.shape[1]]
+    under[stamp[: under.shape[0], : under.shape[1]]] += _LEAD
+
+
+def _blurred(signal: Array) -> Array:
+    rows = np.pad(signal, ((1, 1), (0, 0)), mode="edge")
+    signal = (rows[:-2] + 2 * signal + rows[2:]) / 4
+    columns = np.pad(signal, ((0, 0), (1, 1)), mode="edge")
+    return (columns[:, :-2] + 2 * signal + columns[:, 2:]) / 4
+
+
+def _windowed(grey: Array, lit: NDArray[np.bool_], exposure: Exposure) -> NDArray[np.uint8]:
+    low, high = np.percentile(grey[lit][::7], _WINDOW_PERCENTILES)
+    shown = np.maximum(grey - np.float32(low), 0) / np.float32(max(high - low, 0.1))
+    shown **= np.float32(exposure.gamma)
+    spread = float(np.std(np.minimum(shown[lit][::7], 1)))
+    shown = shown * np.float32(exposure.contrast / max(spread, 0.1)) + np.float32(exposure.dark)
+    return (np.clip(np.where(lit, shown, 0), 0, 1) * 255 + 0.5).astype(np.uint8)

@@ -1,0 +1,276 @@
+"""What makes a limb abnormal, in three dimensions, so that every view of a study shows it.
+
+Shares follow the 100 abnormal MURA studies that were read again: 53 with a fracture, 48 with
+hardware, 35 degenerated, 29 with another finding; many with two. Knows no camera and no image.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from components.anatomy import CORTICAL, Anatomy, Joint, Site
+from components.shapes import Ball, Cut, Shaft, Solid, Structure, Vector, turn
+
+METAL = 0.5  # attenuation per mm
+_NO_TURN: Vector = np.eye(3)
+_NO_SHIFT: Vector = np.zeros(3)
+
+FRACTURE, HARDWARE, DEGENERATION, LESION = "fracture", "hardware", "degeneration", "lesion"
+_SHARES: dict[tuple[str, ...], float] = {
+    (FRACTURE,): 0.10,
+    (HARDWARE,): 0.08,
+    (DEGENERATION,): 0.09,
+    (LESION,): 0.08,
+    (FRACTURE, HARDWARE): 0.28,
+    (DEGENERATION, FRACTURE): 0.09,
+    (LESION, FRACTURE): 0.06,
+    (DEGENERATION, HARDWARE): 0.08,
+    (LESION, HARDWARE): 0.04,
+    (DEGENERATION, LESION): 0.10,
+}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Place:
+    """The spot on one long bone where it breaks, is fixed or is eaten away."""
+
+    bone: str
+    s: float
+    """Share of the bone's length."""
+    side: Vector
+    """Unit vector across the bone."""
+
+
+def draw_findings(rng: np.random.Generator) -> tuple[str, ...]:
+    """Draw one or two findings, in the order in which they are to be applied."""
+    findings = list(_SHARES)
+    return findings[int(rng.choice(len(findings), p=list(_SHARES.values())))]
+
+
+def with_findings(
+    anatomy: Anatomy, findings: tuple[str, ...], rng: np.random.Generator
+) -> Anatomy:
+    """The same limb with these findings.
+
+    A broken bone that is also fixed was set: its pieces stand closer, and the implant is there.
+    """
+    place = _draw_place(anatomy, rng)
+    ill = anatomy
+    if DEGENERATION in findings:
+        ill = degenerate(ill, rng)
+    if LESION in findings:
+        elsewhere = place if len(findings) == 1 else _draw_place(anatomy, rng)
+        ill = grow_lesion(ill, elsewhere, rng)
+    if FRACTURE in findings:
+        ill = fracture(ill, place, rng, severity=0.5 if HARDWARE in findings else 1.0)
+        second = _draw_place(anatomy, rng)
+        if HARDWARE not in findings and second.bone != place.bone and rng.random() < 0.7:
+            ill = fracture(ill, second, rng)
+    if HARDWARE in findings:
+        implant = _IMPLANTS[int(rng.integers(len(_IMPLANTS)))]
+        solids = implant(anatomy.bone(place.bone), place, rng)
+        hinged = anatomy.bone(place.bone).hinged
+        metal = Structure(name="implant", solids=solids, hinged=hinged)
+        ill = replace(ill, structures=(*ill.structures, metal))
+    return ill
+
+
+def _draw_place(anatomy: Anatomy, rng: np.random.Generator) -> Place:
+    site: Site = anatomy.sites[int(rng.integers(len(anatomy.sites)))]
+    shaft = anatomy.bone(site.bone).shaft
+    # Mostly in the plane of the first view, so that no view looks along the whole displacement.
+    angle = rng.normal(0, 0.6) + (np.pi if rng.random() < 0.5 else 0)
+    side = np.array([np.cos(angle), 0.0, np.sin(angle)])
+    return Place(
+        bone=site.bone, s=float(rng.uniform(site.low, site.high)), side=_across(shaft, side)
+    )
+
+
+def _across(shaft: Shaft, direction: Vector) -> Vector:
+    axis = (shaft.end - shaft.start) / shaft.length_mm
+    side = direction - (direction @ axis) * axis
+    return side / np.linalg.norm(side)
+
+
+def _radius_at(shaft: Shaft, s: float) -> float:
+    first, middle, last = shaft.radii
+    near_first, near_last = max(1 - s / shaft.flare, 0) ** 2, max(1 - (1 - s) / shaft.flare, 0) ** 2
+    return middle + (first - middle) * near_first + (last - middle) * near_last
+
+
+def fracture(
+    anatomy: Anatomy, place: Place, rng: np.random.Generator, severity: float = 1.0
+) -> Anatomy:
+    """Break a bone in two; each piece swings about its own joint, so the ends part."""
+    bone = anatomy.bone(place.bone)
+    shaft = bone.shaft
+    axis = (shaft.end - shaft.start) / shaft.length_mm
+    radius = _radius_at(shaft, place.s)
+    slant = turn(np.cross(axis, place.side), rng.uniform(-0.7, 0.7))
+    cut = Cut(
+        normal=slant @ axis, point=shaft.point(place.s), roughness_mm=float(rng.uniform(0, 1.0))
+    )
+    other = replace(cut, normal=-cut.normal, roughness_mm=-cut.roughness_mm)
+    apart = radius * rng.uniform(1.6, 2.8) * severity
+    hinge = np.cross(axis, place.side)
+    near, far = place.s * shaft.length_mm, (1 - place.s) * shaft.length_mm
+    share = far / (near + far)
+    # The shorter piece swings more; both ends leave the axis, on opposite sides.
+    first = turn(hinge, min(apart * (1 - share) / near, 0.45))
+    last = turn(hinge, min(apart * share / far, 0.45))
+    gap = axis * radius * rng.uniform(0.2, 1.2) * severity
+    pieces = (
+        bone.cut(cut).moved(first, shaft.start, -0.5 * gap),
+        bone.cut(other).moved(last, shaft.end, 0.5 * gap),
+    )
+    return replace(anatomy, structures=(*anatomy.without(place.bone), *pieces))
+
+
+def _metal_rod(start: Vector, end: Vector, radius: float, wide: Vector | None = None) -> Shaft:
+    return Shaft(
+        start=start,
+        end=end,
+        radii=(radius, radius, radius),
+        shell=METAL,
+        core=METAL,
+        spongy=METAL,
+        cortex_mm=0,
+        wide=np.array([1.0, 0.0, 0.0]) if wide is None else wide,
+    )
+
+
+def plate(bone: Structure, place: Place, rng: np.random.Generator) -> tuple[Solid, ...]:
+    """A plate along the bone, held by screws through it."""
+    shaft = bone.shaft
+    radius = _radius_at(shaft, place.s)
+    half = min(rng.uniform(4.0, 6.5) * radius / shaft.length_mm, 0.36)
+    low, high = max(place.s - half, 0.04), min(place.s + half, 0.96)
+    side = place.side
+    tangent = np.cross((shaft.end - shaft.start) / shaft.length_mm, side)
+    lift = side * (radius + 1.0)
+    thick = 0.2 * radius + 0.6
+    strip = _metal_rod(shaft.point(low) + lift, shaft.point(high) + lift, thick, tangent * 2.4)
+    screws = [
+        _metal_rod(
+            shaft.point(s) + lift,
+            shaft.point(s) - side * (_radius_at(shaft, s) + rng.uniform(0.5, 3)),
+            thick * 0.75,
+        )
+        for s in np.linspace(low, high, int(rng.integers(4, 8)) + 2)[1:-1]
+    ]
+    return (strip, *screws)
+
+
+def nail(bone: Structure, place: Place, rng: np.random.Generator) -> tuple[Solid, ...]:
+    """A nail inside the marrow, locked by screws at its ends."""
+    shaft = bone.shaft
+    radius = shaft.radii[1]
+    low, high = rng.uniform(0.04, 0.12), rng.uniform(0.85, 0.95)
+    rod = replace(
+        _metal_rod(shaft.point(low), shaft.point(high), radius * 0.45),
+        bend=shaft.bend * (high - low) ** 2,
+    )
+    locks = [
+        _metal_rod(
+            shaft.point(s) - place.side * _radius_at(shaft, s) * 1.2,
+            shaft.point(s) + place.side * _radius_at(shaft, s) * 1.2,
+            0.16 * radius + 0.4,
+        )
+        for s in (low + 0.05, high - 0.05, high - 0.12)
+    ]
+    return (rod, *locks)
+
+
+def wires(bone: Structure, place: Place, rng: np.random.Generator) -> tuple[Solid, ...]:
+    """Pins that cross in the bone."""
+    shaft = bone.shaft
+    radius = _radius_at(shaft, place.s)
+    solids = []
+    for sign in (-1, 1, rng.uniform(-0.3, 0.3)):
+        reach = rng.uniform(3.0, 4.5) * radius / shaft.length_mm
+        low, high = max(place.s - reach, -0.02), min(place.s + reach, 1.02)
+        lean = sign * place.side * radius * rng.uniform(0.7, 1.2)
+        solids.append(
+            _metal_rod(shaft.point(low) - lean, shaft.point(high) + lean, 0.10 * radius + 0.45)
+        )
+    return tuple(solids)
+
+
+_IMPLANTS: tuple[Callable[[Structure, Place, np.random.Generator], tuple[Solid, ...]], ...] = (
+    plate,
+    plate,
+    nail,
+    wires,
+)
+
+
+def _sphere(centre: Vector, semi: Vector, attenuation: float) -> Ball:
+    return Ball(centre=centre, semi=semi, shell=attenuation, core=attenuation, cortex_mm=0)
+
+
+def _hardened(radius: float) -> float:
+    """Attenuation per mm of hardened bone: a thick bone hardens less than all through."""
+    return CORTICAL * min((6.0 / radius) ** 0.7, 1.2)
+
+
+def grow_lesion(anatomy: Anatomy, place: Place, rng: np.random.Generator) -> Anatomy:
+    """A hole with a dense rim, a bone blown up around a hole, or a dense region."""
+    bone = anatomy.bone(place.bone)
+    radius = _radius_at(bone.shaft, place.s)
+    centre = bone.shaft.point(place.s) + place.side * radius * rng.uniform(0, 0.4)
+    kind = ("lytic", "expansile", "blastic")[int(rng.integers(3))]
+    semi = radius * rng.uniform(1.2, 1.6) * np.array([1.0, rng.uniform(1.2, 1.9), 1.0])
+    if kind == "blastic":
+        added: tuple[Solid, ...] = (_sphere(centre, semi * 0.95, 1.1 * _hardened(radius)),)
+        ill = replace(bone, inclusions=(*bone.inclusions, *added))
+    elif kind == "lytic":
+        hole = _sphere(centre, semi * 0.85, -0.85 * CORTICAL)
+        rim = replace(_sphere(centre, semi * 0.95, CORTICAL), core=0.0, cortex_mm=0.6 + 0.12 * radius)
+        ill = replace(bone, inclusions=(*bone.inclusions, hole, rim))
+    else:
+        blown = Ball(
+            centre=centre,
+            semi=semi * 1.5,
+            shell=1.2 * CORTICAL,
+            core=0.1 * CORTICAL,
+            cortex_mm=0.6 + 0.12 * radius,
+        )
+        hole = _sphere(centre, semi * 1.3, -0.4 * CORTICAL)
+        ill = replace(bone, solids=(*bone.solids, blown), inclusions=(*bone.inclusions, hole))
+    return replace(anatomy, structures=(*anatomy.without(place.bone), ill))
+
+
+def degenerate(anatomy: Anatomy, rng: np.random.Generator) -> Anatomy:
+    """Wear joints: the bones close up, harden below the surface and grow spurs."""
+    worn = max(1, round(len(anatomy.joints) * rng.uniform(0.4, 0.8)))
+    for k in rng.permutation(len(anatomy.joints))[:worn]:
+        anatomy = _wear(anatomy, anatomy.joints[int(k)], rng)
+    return anatomy
+
+
+def _wear(anatomy: Anatomy, joint: Joint, rng: np.random.Generator) -> Anatomy:
+    radius = joint.radius_mm
+    slip = rng.uniform(0.1, 0.3) * rng.choice((-1, 1))
+    for side, name in ((-1, joint.proximal), (1, joint.distal)):
+        bone = anatomy.bone(name)
+        below = joint.centre + np.array([0.0, side * 0.3 * radius, 0.0])
+        hard = _sphere(
+            below,
+            radius * np.array([1.15, 0.55, 0.9]),
+            rng.uniform(0.3, 0.55) * _hardened(radius),
+        )
+        spurs = [
+            _sphere(
+                joint.centre + np.array([lean * radius * 1.15, side * 0.3 * radius, 0.0]),
+                radius * rng.uniform(0.4, 0.6) * np.array([1.3, 0.8, 1.0]),
+                0.65 * CORTICAL,
+            )
+            for lean in (-1, 1)
+        ]
+        # Closer, and sideways: a worn joint slips.
+        closer = np.array([slip * side, -0.08 * side, 0.0]) * radius
+        ill = replace(bone, solids=(*bone.solids, *spurs), inclusions=(*bone.inclusions, hard))
+        ill = ill.moved(_NO_TURN, _NO_SHIFT, closer)
+        anatomy = replace(anatomy, structures=(*anatomy.without(name), ill))
+    return anatomy

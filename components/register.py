@@ -1,0 +1,209 @@
+"""Bundle and report -> a version in the model registry, with alias `candidate` and its lineage.
+
+Registering the same bundle again finds the version that is there: a run that was killed and one
+that was not end in the same registry.
+"""
+
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.data.code_dataset_source import CodeDatasetSource
+from mlflow.data.meta_dataset import MetaDataset
+from mlflow.entities import DatasetInput, InputTag, Metric, Param
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
+
+from bonexray.artifacts import sha256_file, write_json
+from bonexray.bundle import Bundle, open_bundle
+from bonexray.command import run_or_exit, step_parser
+from bonexray.config import RegisterConfig, read_section
+from bonexray.errors import GateError, RegistryError
+from bonexray.evaluation import GATE_FILE, HISTORY_FILE, read_gate, read_metrics
+from bonexray.registry import (
+    BUNDLE_DIGEST_TAG,
+    CANDIDATE,
+    GATE_PASSED,
+    GATE_SHA256_TAG,
+    GATE_TAG,
+    TAG_PREFIX,
+    tracking_uri,
+)
+
+REGISTRATION_FILE = "registration.json"
+_DIGEST_LENGTH = 36  # MLflow keeps no more of a dataset's digest
+
+
+def lineage(bundle: Bundle, report: Path) -> dict[str, str]:
+    """The tags that say where a version comes from."""
+    provenance = bundle.info.provenance.model_dump()
+    return {f"{TAG_PREFIX}{name}": str(value) for name, value in provenance.items()} | {
+        BUNDLE_DIGEST_TAG: bundle.digest,
+        GATE_TAG: GATE_PASSED,
+        GATE_SHA256_TAG: sha256_file(report / GATE_FILE),
+    }
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Nested figures -> `test/study/auroc`, 0.91; what is not a number is left out."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{name}/")
+        elif isinstance(value, int | float):
+            yield f"{prefix}{name}", float(value)
+
+
+def register(bundle: Path, report: Path, out: Path, config: RegisterConfig) -> None:
+    """Register a bundle that passed the gate and write registration.json to `out`.
+
+    Raises:
+        BundleError: the bundle is incomplete or altered.
+        GateError: the report is of another bundle, or its gate refused.
+        RegistryError: the registry cannot be reached or used.
+    """
+    opened, metrics = open_bundle(bundle), read_metrics(report)
+    if metrics.get("bundle_digest") != opened.digest:
+        raise GateError(
+            f"{report}: judges bundle {metrics.get('bundle_digest')}, {bundle} is {opened.digest}"
+        )
+    if not read_gate(report).get("passed"):
+        raise GateError(f"{report / GATE_FILE}: the gate refused this bundle")
+    _quieten()
+    client = MlflowClient(tracking_uri())
+    try:
+        version = _version_of(client, config.model_name, opened.digest)
+        if version is None:
+            tags = lineage(opened, report)
+            run_id = _log_run(client, config, opened, metrics, tags, report)
+            version = _create_version(client, config, run_id, bundle, tags)
+        client.set_registered_model_alias(config.model_name, CANDIDATE, version)
+        run_id = client.get_model_version(config.model_name, version).run_id
+    except MlflowException as error:
+        raise RegistryError(f"{tracking_uri()}: {error.message}") from error
+    write_json(
+        out / REGISTRATION_FILE,
+        {
+            "model_name": config.model_name,
+            "version": version,
+            "bundle_digest": opened.digest,
+            "run_id": run_id,
+        },
+    )
+    print(f"register: {config.model_name} version {version} is now the {CANDIDATE} -> {out}")
+
+
+def _version_of(client: MlflowClient, name: str, digest: str) -> str | None:
+    versions = client.search_model_versions(f"name = '{name}'")
+    found = [v.version for v in versions if v.tags.get(BUNDLE_DIGEST_TAG) == digest]
+    return str(max(map(int, found))) if found else None
+
+
+def _log_run(
+    client: MlflowClient,
+    config: RegisterConfig,
+    bundle: Bundle,
+    metrics: dict[str, Any],
+    tags: dict[str, str],
+    report: Path,
+) -> str:
+    """Log a finished run with figures, dataset and report; join Kubeflow's run if there is one."""
+    run_id = os.environ.get("MLFLOW_RUN_ID") or _fresh_run(client, config, bundle.digest)
+    history = pd.read_csv(report / HISTORY_FILE)
+    start = client.get_run(run_id).info.start_time
+    logged = [Metric(name, value, start, 0) for name, value in flatten(metrics)] + [
+        Metric(f"epoch/{name}", float(row[name]), start, int(row["epoch"]))
+        for row in history.to_dict("records")
+        for name in history.columns.drop("epoch")
+    ]
+    for name, value in tags.items():
+        client.set_tag(run_id, name, value)
+    params = bundle.info.model_dump(include={"image", "temperature", "operating_points"})
+    client.log_batch(
+        run_id,
+        metrics=logged,
+        params=[Param("arch", metrics["arch"])]
+        + [Param(name.replace("/", "."), str(value)) for name, value in flatten(params)],
+    )
+    client.log_inputs(run_id, [_dataset_input(bundle)])
+    client.log_artifacts(run_id, str(report), "report")
+    client.set_terminated(run_id)
+    return run_id
+
+
+def _fresh_run(client: MlflowClient, config: RegisterConfig, digest: str) -> str:
+    experiment = client.get_experiment_by_name(config.experiment)
+    experiment_id = (
+        experiment.experiment_id if experiment else client.create_experiment(config.experiment)
+    )
+    # What a killed registration of this bundle left has no version and never will.
+    leftovers = client.search_runs([experiment_id], f"tags.`{BUNDLE_DIGEST_TAG}` = '{digest}'")
+    for leftover in leftovers:
+        client.delete_run(leftover.info.run_id)
+    run = client.create_run(
+        experiment_id, run_name=f"bundle {digest[:12]}", tags={BUNDLE_DIGEST_TAG: digest}
+    )
+    return str(run.info.run_id)
+
+
+def _dataset_input(bundle: Bundle) -> DatasetInput:
+    provenance = bundle.info.provenance
+    dataset = MetaDataset(
+        CodeDatasetSource({"code_commit": provenance.code_commit}),
+        name="packed images",
+        digest=provenance.dataset_sha256[:_DIGEST_LENGTH],
+    )
+    return DatasetInput(
+        dataset._to_mlflow_entity(), [InputTag("mlflow.data.context", "training")]
+    )
+
+
+def _create_version(
+    client: MlflowClient, config: RegisterConfig, run_id: str, bundle: Path, tags: dict[str, str]
+) -> str:
+    """Log the bundle as a model and register it; the version appears only when all is there."""
+    experiment_id = client.get_run(run_id).info.experiment_id
+    model = client.create_logged_model(
+        experiment_id, name=config.model_name, source_run_id=run_id, tags=tags
+    )
+    client.log_model_artifacts(model.model_id, str(bundle))
+    model = client.finalize_logged_model(model.model_id, "READY")
+    try:
+        client.create_registered_model(config.model_name)
+    except MlflowException as error:
+        if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+            raise
+    created = client.create_model_version(
+        config.model_name, model.model_uri, run_id, tags=tags, model_id=model.model_id
+    )
+    return str(created.version)
+
+
+def _quieten() -> None:
+    """Leave out the registry's notes on creating its tables; warnings stay."""
+    mlflow.set_tracking_uri(tracking_uri())
+    for name in ("alembic", "mlflow"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Command line of the step."""
+    parser = step_parser("register", "Register a bundle that passed the gate as the candidate.")
+    parser.add_argument("--bundle", type=Path, required=True, help="folder of the bundle")
+    parser.add_argument("--report", type=Path, required=True, help="folder of its report")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    args = parser.parse_args(argv)
+    run_or_exit(
+        "register",
+        lambda: register(
+            args.bundle, args.report, args.out, read_section(args.params, RegisterConfig)
+        ),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""`python -m pipeline compile --out pipeline.yaml`: the flow for Kubeflow Pipelines."""
+
+import argparse
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from kfp import compiler
+
+from bonexray.artifacts import whole_file
+from bonexray.command import run_or_exit
+from bonexray.config import SECTIONS, read_params, read_section
+from pipeline.steps import IMAGE
+from pipeline.training import build_pipeline
+
+
+def compile_pipeline(params: Path, image: str, out: Path) -> None:
+    """Compile the pipeline with the defaults of a params.yaml to kfp's IR, as YAML.
+
+    Raises:
+        ConfigError: params.yaml holds a value that a step would refuse.
+    """
+    for section in SECTIONS.values():
+        read_section(str(params), section)
+    with tempfile.TemporaryDirectory() as folder, whole_file(out) as partial:
+        compiled = Path(folder) / "pipeline.yaml"  # kfp chooses the format by the ending
+        compiler.Compiler().compile(build_pipeline(read_params(params), image), str(compiled))
+        shutil.copyfile(compiled, partial)
+    print(f"pipeline: compiled for image {image} -> {out}")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    command = commands.add_parser("compile", help="compile the flow for Kubeflow Pipelines")
+    command.add_argument("--params", type=Path, default=Path("params.yaml"), help="defaults")
+    command.add_argument("--image", default=IMAGE, help="image of the steps, best by digest")
+    command.add_argument("--out", type=Path, required=True, help="YAML file to write")
+    args = parser.parse_args(argv)
+    run_or_exit("pipeline", lambda: compile_pipeline(args.params, args.image, args.out))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""From approved bundle to answer: the bundle store, the KServe predictor, its client, a demo."""

@@ -1,0 +1,180 @@
+"""A person's decision on a candidate: approve it, and it is what serving loads.
+
+    python -m serving.release approve candidate --by NAME --reason TEXT
+
+The only module of serving that knows the registry. The order of the writes makes every kill
+harmless: bundle, record, aliases, pointer. Approving again finishes what was cut off.
+"""
+
+import argparse
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bonexray.bundle import verify_bundle
+from bonexray.command import run_or_exit
+from bonexray.errors import BundleError, ConfigError, GateError, RegistryError
+from bonexray.registry import (
+    BUNDLE_DIGEST_TAG,
+    CANDIDATE,
+    CHAMPION,
+    GATE_PASSED,
+    GATE_SHA256_TAG,
+    GATE_TAG,
+    PREVIOUS,
+    tracking_uri,
+)
+from serving.store import BundleStore, Champion
+
+# Set before MLflow is imported: it draws a bar per file, and would unpickle what it loads.
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
+
+import mlflow  # noqa: E402  (after the settings above)
+from mlflow import MlflowClient  # noqa: E402
+from mlflow.entities.model_registry import ModelVersion  # noqa: E402
+from mlflow.exceptions import MlflowException  # noqa: E402
+
+RECORDS_FILE = "records.jsonl"
+
+
+def approve(
+    client: MlflowClient, model_name: str, wanted: str, by: str, reason: str, store: BundleStore
+) -> None:
+    """Make a version the champion: in the store, in the registry's aliases and on record.
+
+    Args:
+        wanted: a version number or an alias.
+        by: who decides.
+        reason: why, in words.
+
+    Raises:
+        ConfigError: nobody or no reason was named.
+        RegistryError: there is no such version, or it has no lineage of ours.
+        GateError: its gate did not pass.
+        BundleError: the registry's files are not the bundle that was registered.
+    """
+    if not by.strip() or not reason.strip():
+        raise ConfigError("--by and --reason must say who approves and why, found an empty text")
+    version = find_version(client, model_name, wanted)
+    if version.tags.get(GATE_TAG) != GATE_PASSED:
+        raise GateError(f"{model_name} version {version.version} did not pass the gate")
+    digest = _fetch(version, store)
+    champion = _version_under(client, model_name, CHAMPION)
+    _record(store.root / RECORDS_FILE, version, champion, by, reason)
+    if champion is not None and champion.version != version.version:
+        client.set_registered_model_alias(model_name, PREVIOUS, champion.version)
+    client.set_registered_model_alias(model_name, CHAMPION, version.version)
+    store.set_champion(
+        Champion(model_name=model_name, version=str(version.version), digest=digest)
+    )
+    print(
+        f"release: {model_name} version {version.version} ({digest[:12]}) is the champion; "
+        f"approved by {by}"
+    )
+
+
+def find_version(client: MlflowClient, model_name: str, wanted: str) -> ModelVersion:
+    """A version by its number or by an alias. Raises RegistryError."""
+    try:
+        if wanted.isdecimal():
+            return client.get_model_version(model_name, wanted)
+        return client.get_model_version_by_alias(model_name, wanted)
+    except MlflowException as error:
+        raise RegistryError(
+            f"{tracking_uri()}: no version {wanted!r} of {model_name!r}: {error.message}"
+        ) from error
+
+
+def _version_under(client: MlflowClient, model_name: str, alias: str) -> ModelVersion | None:
+    aliases = client.get_registered_model(model_name).aliases
+    return client.get_model_version(model_name, aliases[alias]) if alias in aliases else None
+
+
+def _fetch(version: ModelVersion, store: BundleStore) -> str:
+    """Copy a version's bundle into the store; trust its registered digest, not its source."""
+    expected = version.tags.get(BUNDLE_DIGEST_TAG)
+    if expected is None:
+        raise RegistryError(f"version {version.version} carries no tag {BUNDLE_DIGEST_TAG}")
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            bundle = Path(
+                mlflow.artifacts.download_artifacts(
+                    f"models:/{version.name}/{version.version}", dst_path=folder
+                )
+            )
+        except (MlflowException, OSError) as error:
+            raise RegistryError(
+                f"{tracking_uri()}: version {version.version} cannot be fetched: {error}"
+            ) from error
+        digest = verify_bundle(bundle)
+        if digest != expected:
+            raise BundleError(
+                f"version {version.version}: the registry's files are bundle {digest}, "
+                f"registered was {expected}"
+            )
+        return store.add(bundle)
+
+
+def _record(
+    path: Path, version: ModelVersion, champion: ModelVersion | None, by: str, reason: str
+) -> None:
+    """Append the decision, unless it is the last one on record: then this run finishes it."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    last: dict[str, Any] = json.loads(lines[-1]) if lines else {}
+    if last.get("version") == str(version.version):
+        return
+    record = {
+        "action": "approve",
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "by": by,
+        "reason": reason,
+        "model_name": version.name,
+        "version": str(version.version),
+        "previous_version": str(champion.version) if champion else "",
+        "bundle_digest": version.tags[BUNDLE_DIGEST_TAG],
+        "gate_sha256": version.tags.get(GATE_SHA256_TAG, ""),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(record, sort_keys=True) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m serving.release", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    command = commands.add_parser("approve", help="make a version the champion")
+    command.add_argument("version", help=f"version number, or an alias such as {CANDIDATE}")
+    command.add_argument("--by", required=True, help="who approves")
+    command.add_argument("--reason", required=True, help="why")
+    command.add_argument("--model-name", default="bonexray", help="name in the registry")
+    command.add_argument(
+        "--store", type=Path, default=Path("release"), help="folder that serving reads"
+    )
+    args = parser.parse_args(argv)
+    for name in ("alembic", "mlflow"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    mlflow.set_tracking_uri(tracking_uri())
+    run_or_exit(
+        "release",
+        lambda: approve(
+            MlflowClient(),
+            args.model_name,
+            args.version,
+            args.by,
+            args.reason,
+            BundleStore(args.store),
+        ),
+    )
+
+
+if __name__ == "__main__":
+    main()

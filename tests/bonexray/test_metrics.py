@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+from sklearn import metrics as reference
+
+from bonexray.metrics import accuracy, auroc, bootstrap_intervals, cohen_kappa, cross_entropy
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_figures_agree_with_scikit_learn(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, 2, 60)
+    scores = np.round(np.clip(generator.normal(0.4 + 0.2 * labels, 0.3), 0.01, 0.99), 2)  # ties
+    called = scores > 0.5
+    assert auroc(labels, scores) == pytest.approx(reference.roc_auc_score(labels, scores))
+    assert accuracy(labels, scores) == pytest.approx(reference.accuracy_score(labels, called))
+    assert cohen_kappa(labels, scores) == pytest.approx(
+        reference.cohen_kappa_score(labels, called)
+    )
+    assert cross_entropy(labels, scores) == pytest.approx(reference.log_loss(labels, scores))
+
+
+def test_a_figure_that_is_undefined_is_nan() -> None:
+    ones = np.ones(4, int)
+    assert np.isnan(auroc(ones, np.linspace(0, 1, 4)))
+    assert np.isnan(cohen_kappa(ones, np.full(4, 0.9)))
+
+
+def test_the_interval_of_a_mean_matches_theory() -> None:
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 2, 2000)
+    scores = np.where(generator.random(2000) < 0.8, labels, 1 - labels).astype(float)
+    low, high = bootstrap_intervals(
+        {"accuracy": accuracy}, labels, scores, np.arange(2000).astype(object), draws=500, seed=0
+    )["accuracy"]
+    half = 1.96 * np.sqrt(0.8 * 0.2 / 2000)
+    assert low == pytest.approx(0.8 - half, abs=0.01)
+    assert high == pytest.approx(0.8 + half, abs=0.01)
+
+
+def test_repeating_a_patients_items_does_not_narrow_the_interval() -> None:
+    generator = np.random.default_rng(1)
+    labels = generator.integers(0, 2, 100)
+    scores = np.clip(generator.normal(0.35 + 0.3 * labels, 0.3), 0, 1)
+    patients = np.array([f"patient{number}" for number in range(100)], object)
+    once = bootstrap_intervals({"auroc": auroc}, labels, scores, patients, draws=300, seed=2)
+    tenfold = bootstrap_intervals(
+        {"auroc": auroc},
+        np.repeat(labels, 10),
+        np.repeat(scores, 10),
+        np.repeat(patients, 10),
+        draws=300,
+        seed=2,
+    )
+    assert tenfold["auroc"] == pytest.approx(once["auroc"], abs=0.02)
+
+
+def test_an_interval_is_nan_when_no_redraw_defines_the_metric() -> None:
+    ones, patients = np.ones(3, int), np.array(["a", "b", "c"], object)
+    drawn = bootstrap_intervals({"auroc": auroc}, ones, np.ones(3), patients, draws=5, seed=0)
+    assert np.isnan(drawn["auroc"]).all()

@@ -1,0 +1,139 @@
+"""Small real data for the tests: a simulated archive and the flow's outputs on it."""
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+
+TINY: dict[str, Any] = {
+    "data": {"archive": "data/MURA-sim.zip"},
+    "simulate": {"seed": 3, "train_patients": 36, "valid_patients": 14},
+    "ingest": {"image_size": 32},
+    "validate": {"seed": 3, "val_fraction": 0.35, "max_quarantine_fraction": 0.0},
+    "augment": {
+        "seed": 3,
+        "flip_probability": 0.5,
+        "rotate_degrees": 15.0,
+        "translate_fraction": 0.05,
+        "scale_fraction": 0.1,
+        "brightness_fraction": 0.1,
+        "contrast_fraction": 0.2,
+    },
+    "networks": {"archs": ["resnet18"]},
+    "train": {
+        "seed": 3,
+        "epochs": 2,
+        "batch_size": 16,
+        "learning_rate": 0.001,
+        "weight_decay": 0.0,
+        "plateau_patience": 0,
+        "plateau_factor": 0.5,
+        "part_loss_weight": 0.3,
+        "threads": 2,
+    },
+    "evaluate": {
+        "seed": 3,
+        "batch_size": 32,
+        "threads": 2,
+        "bootstrap_draws": 50,
+        "sensitivity": 0.9,
+        "specificity": 0.9,
+        "min_test_study_auroc": 0.0,
+    },
+    "register": {"experiment": "tiny", "model_name": "bonexray"},
+}
+
+
+@pytest.fixture(scope="session")
+def tiny_workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project on the tiny set, after one `dvc repro`. Read it; never write into it."""
+    return repro(project_copy(tmp_path_factory.mktemp("tiny") / "project", TINY))
+
+
+@pytest.fixture
+def tiny_params(tmp_path: Path) -> Path:
+    """A params.yaml of the tiny set."""
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(TINY))
+    return path
+
+
+@pytest.fixture(scope="session")
+def environment() -> dict[str, str]:
+    """What a child process needs to find this environment's python and no one's registry."""
+    return child_environment()
+
+
+@pytest.fixture
+def make_project(tmp_path: Path) -> Callable[[dict[str, Any]], Path]:
+    """Copy the project, with other parameters, to where a test may change it."""
+    return lambda params: project_copy(tmp_path / "project", params)
+
+
+def project_copy(folder: Path, params: dict[str, Any]) -> Path:
+    """A copy of the flow with its own DVC, as a user who has no git would have it."""
+    ignore = shutil.ignore_patterns("__pycache__")
+    for package in ("bonexray", "components", "pipeline", "serving"):
+        shutil.copytree(ROOT / package, folder / package, ignore=ignore)
+    shutil.copyfile(ROOT / "dvc.yaml", folder / "dvc.yaml")
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    subprocess.run(
+        ["dvc", "init", "--quiet", "--no-scm"], cwd=folder, env=child_environment(), check=True
+    )
+    return folder
+
+
+def repro(folder: Path) -> Path:
+    """Run `dvc repro` and fail with its output when it fails."""
+    done = subprocess.run(
+        ["dvc", "repro"], cwd=folder, env=child_environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def child_environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
+    return kept | {"PATH": path, "DVC_NO_ANALYTICS": "1"}
+
+
+@pytest.fixture
+def altered_archive(tiny_workspace: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Write the tiny archive again with some entries replaced, added, or (None) left out."""
+
+    def alter(changes: dict[str, bytes | None]) -> Path:
+        target = tmp_path / "altered.zip"
+        with (
+            zipfile.ZipFile(tiny_workspace / "data/MURA-sim.zip") as source,
+            zipfile.ZipFile(target, "w") as altered,
+        ):
+            entries = {name: source.read(name) for name in source.namelist()} | {
+                f"MURA-v1.1/{name}": data for name, data in changes.items()
+            }
+            for name, data in entries.items():
+                if data is not None:
+                    altered.writestr(name, data)
+        return target
+
+    return alter
+
+
+@pytest.fixture
+def tiny_entry(tiny_workspace: Path) -> Callable[[str], bytes]:
+    """Read a file of the tiny archive by its path below MURA's root."""
+
+    def read(name: str) -> bytes:
+        with zipfile.ZipFile(tiny_workspace / "data/MURA-sim.zip") as archive:
+            return archive.read(f"MURA-v1.1/{name}")
+
+    return read

@@ -1,0 +1,110 @@
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from bonexray.bundle import open_bundle
+from bonexray.errors import BundleError, ImageError
+from serving.analysis import NetworkOutputs, judge_study, open_network, read_views, run_network
+
+
+@pytest.fixture
+def bundle(bundle_folder):
+    return open_bundle(bundle_folder)
+
+
+@pytest.fixture
+def answer(bundle):
+    session = open_network(bundle, threads=1)
+
+    def answer_study(*views):
+        images = read_views(views, bundle.info.image)
+        return judge_study(run_network(session, images), bundle.info)
+
+    return answer_study
+
+
+@pytest.fixture
+def open_altered(make_bundle, tmp_path):
+    def open_model(model):
+        make_bundle(tmp_path / "bundle", model)
+        return open_network(open_bundle(tmp_path / "bundle"), threads=1)
+
+    return open_model
+
+
+@pytest.mark.parametrize(
+    ("level", "told"), [(60, "negative"), (130, "doubtful"), (200, "positive")]
+)
+def test_a_study_is_told_as_worked_out_by_hand(answer, png, expected_probability, level, told):
+    study = answer(png(level))
+    assert study.study_probability == pytest.approx(expected_probability(level), abs=1e-6)
+    assert study.study_verdict == told
+
+
+def test_a_study_of_two_views_has_their_mean(answer, png, expected_probability):
+    study = answer(png(60), png(200))
+    expected = [expected_probability(60), expected_probability(200)]
+    assert study.view_probabilities == pytest.approx(expected, abs=1e-6)
+    assert study.study_probability == pytest.approx(np.mean(expected), abs=1e-6)
+    assert study.view_body_parts == ("XR_ELBOW", "XR_WRIST")
+
+
+def test_each_view_has_its_own_activation_map(answer, png):
+    study = answer(png(60), png(200))
+    assert study.view_cams.shape == (2, 4, 4)
+    logits = np.log(study.view_probabilities / (1 - study.view_probabilities)) * 1.5
+    assert study.view_cams.mean(axis=(1, 2)) == pytest.approx(logits, abs=1e-4)
+
+
+def test_a_view_gets_the_same_bits_whatever_stands_beside_it(answer, png):
+    view = png(130, noise=40)
+    alone = answer(view).view_probabilities[0]
+    assert answer(png(10), view, png(250)).view_probabilities[1] == alone
+
+
+def test_an_unreadable_view_is_named_by_its_number(bundle, png):
+    with pytest.raises(ImageError, match="^view 2: "):
+        read_views([png(60), b"not an image"], bundle.info.image)
+
+
+def test_a_logit_that_is_not_finite_is_never_told_as_doubtful(bundle):
+    broken = NetworkOutputs(
+        logits=np.array([np.nan], np.float32),
+        part_logits=np.zeros((1, 7), np.float32),
+        cams=np.zeros((1, 4, 4), np.float32),
+    )
+    with pytest.raises(ArithmeticError):
+        judge_study(broken, bundle.info)
+
+
+def test_a_model_that_is_no_graph_is_refused(open_altered):
+    with pytest.raises(BundleError, match=r"model\.onnx: cannot be run"):
+        open_altered(b"not a graph")
+
+
+def test_a_graph_without_an_output_of_the_contract_is_refused(open_altered, network):
+    graph = onnx.ModelProto()
+    graph.CopyFrom(network)
+    del graph.graph.output[2]
+    with pytest.raises(BundleError, match="has no output cam"):
+        open_altered(graph.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("constant", "value", "complaint"),
+    [
+        ("parts", np.zeros((1, 5), np.float32), r"part_logits \(1, 5\)"),
+        ("gain", np.array(np.nan, np.float32), "not finite"),
+    ],
+)
+def test_a_graph_that_breaks_the_contract_is_refused(
+    open_altered, network, constant, value, complaint
+):
+    graph = onnx.ModelProto()
+    graph.CopyFrom(network)
+    for tensor in graph.graph.initializer:
+        if tensor.name == constant:
+            tensor.CopyFrom(numpy_helper.from_array(value, constant))
+    with pytest.raises(BundleError, match=complaint):
+        open_altered(graph.SerializeToString())
