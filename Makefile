@@ -21,7 +21,7 @@ help: ## list the targets
 demo: .venv/installed ## train, prove, register, approve and ask the served model about two studies
 	dvc repro
 	python -m serving.release approve candidate --by "make demo" --reason "demonstration"
-	python -m serving.demo
+	python -m serving.demo --archive data/MURA-sim.zip
 
 test: .venv/installed ## run the tests
 	pytest

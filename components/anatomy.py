@@ -22,6 +22,8 @@ class Joint:
     distal: str
     centre: Vector
     radius_mm: float
+    axis: Vector = field(default_factory=lambda: np.array([0.0, 1.0, 0.0]))
+    """Unit vector, in the plane of the first view, from the proximal bone to the distal one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +54,11 @@ class Anatomy:
     left: bool = False
 
     def bone(self, name: str) -> Structure:
+        """The first structure of that name."""
         return next(structure for structure in self.structures if structure.name == name)
 
     def without(self, name: str) -> tuple[Structure, ...]:
+        """All structures but those of that name."""
         return tuple(structure for structure in self.structures if structure.name != name)
 
     def bent(self, degrees: float) -> "Anatomy":
@@ -80,6 +84,7 @@ class Build:
     rng: np.random.Generator = field(repr=False)
 
     def at(self, point: Point, spread_mm: float = 0.6) -> Vector:
+        """Where this patient has `point`."""
         return np.asarray(point, dtype=float) + self.rng.normal(0, spread_mm, 3)
 
     def shaft(
@@ -93,6 +98,7 @@ class Build:
         wide: Point = (1.0, 0.0, 0.0),
         bend: Point = (0.0, 0.0, 0.0),
     ) -> Shaft:
+        """A long bone, or a beam of a flat one; see Shaft."""
         first, middle, last = np.array(radii) * self.slender * self.rng.normal(1, 0.04, 3)
         return Shaft(
             start=self.at(start),
@@ -116,6 +122,7 @@ class Build:
         tilt: float = 0.0,
         core: float = SPONGY,
     ) -> Ball:
+        """A short bone, or the end of a long one, turned by `tilt` radians to the thumb's side."""
         return Ball(
             centre=self.at(centre),
             semi=np.array(semi) * self.slender * self.rng.normal(1, 0.05, 3),
@@ -126,6 +133,7 @@ class Build:
         )
 
     def soft(self, start: Point, end: Point, radii: Point, wide: float = 1.0) -> Shaft:
+        """Flesh around a line."""
         thick = np.array(radii) * (0.5 * self.slender + 0.5 * self.flesh)
         return Shaft(
             start=np.array(start, dtype=float),
@@ -140,6 +148,7 @@ class Build:
         )
 
     def lump(self, centre: Point, semi: Point, attenuation: float = FLESH) -> Ball:
+        """Flesh around a point."""
         return Ball(
             centre=np.array(centre, dtype=float),
             semi=np.array(semi) * self.flesh,

@@ -11,17 +11,18 @@ from components.shapes import Structure
 
 
 def forearm_bones(build: Build) -> list[Structure]:
+    """Radius and ulna, which move with the hand when the elbow bends."""
     radius = (
         build.shaft((13, 6, 0), (13, 238, 0), (8, 6.3, 10.0), 3.0, flare=0.22, bend=(6, 0, 2)),
         build.shaft((16, 180, 1), (13, 244, 0), (4, 6.0, 12.5), 1.6, flare=0.9, wide=(1.15, 0, 0)),
         build.ball((12, 237, 0), (15.5, 8.5, 9.5), 1.4),
         build.ball((22, 241, 0), (5.5, 8.5, 6), tilt=0.2),
         build.shaft((13, 0, 0), (13, 16, 0), (10.5, 8.5, 6.5), 1.4),
-        build.ball((7, 36, 4), (5, 10, 5)),
+        build.ball((10, 34, 2), (4, 9, 4)),
     )
     ulna = (
         build.shaft((-8, -4, -3), (-15, 238, 0), (11, 6.0, 7.2), 3.0, flare=0.3, bend=(0, 0, -3)),
-        build.ball((-6, -8, -10), (9.5, 16, 9)),
+        build.ball((-6, -6, -7), (8.5, 14, 8)),
         build.ball((-6, 14, 4), (8, 8, 7)),
         build.ball((-15, 234, 0), (7.6, 7.0, 7.0)),
         build.ball((-19, 240, -2), (2.6, 6, 3)),
@@ -33,6 +34,7 @@ def forearm_bones(build: Build) -> list[Structure]:
 
 
 def humerus(build: Build) -> Structure:
+    """The bone of the upper arm, its head towards the trunk."""
     solids = (
         build.shaft((3, -300, 0), (0, -8, 0), (19, 10.5, 9.5), 4.2, flare=0.28, bend=(2, 0, 3)),
         build.ball((-8, -299, 0), (22, 22, 22), 1.2, core=0.5 * SPONGY),
@@ -71,6 +73,7 @@ _RAY_CORTEX_MM = (1.8, 1.6, 1.2, 0.8)
 
 
 def carpals(build: Build) -> list[Structure]:
+    """The eight bones of the wrist."""
     return [
         Structure(name=name, solids=(build.ball(centre, semi, 1.0, tilt=tilt),))
         for name, (centre, semi, tilt) in _CARPALS.items()
@@ -132,10 +135,12 @@ def girdle(build: Build) -> list[Structure]:
 
 
 def ribs(build: Build) -> list[Structure]:
-    ribs = []
+    """Six ribs beside the shoulder, each from the back around the chest to the front."""
+    pairs = []
     for k in range(6):
         y, out = -22 + 25 * k, -64 - 30 * np.exp(-k / 1.6)
-        back = build.shaft((-175, y - 8, -40), (out, y + 26, -10), (5, 4.4, 4.4), 1.3, bend=(6, -8, 0))
-        front = build.shaft((out, y + 24, -8), (-165, y + 72, 55), (4.4, 4.2, 5), 1.2, bend=(16, 8, 0))
-        ribs.append(Structure(name=f"rib {k}", solids=(back, front)))
-    return ribs
+        side = (out, y + 25, -9)
+        back = build.shaft((-175, y - 8, -40), side, (5, 4.4, 4.4), 1.3, bend=(6, -8, 0))
+        front = build.shaft(side, (-165, y + 72, 55), (4.4, 4.2, 5), 1.2, bend=(16, 8, 0))
+        pairs.append(Structure(name=f"rib {k}", solids=(back, front)))
+    return pairs

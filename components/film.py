@@ -54,8 +54,8 @@ def draw_exposure(rng: np.random.Generator) -> Exposure:
         photons=float(np.exp(rng.uniform(np.log(700), np.log(6000)))),
         energy=float(rng.uniform(0.85, 1.15)),
         scatter=float(rng.uniform(0.01, 0.04)),
-        heel=(float(rng.normal(0, 0.10)), float(rng.normal(0, 0.10))),
-        vignette=float(rng.uniform(0, 0.25)),
+        heel=(float(rng.normal(0, 0.05)), float(rng.normal(0, 0.05))),
+        vignette=float(rng.uniform(0, 0.12)),
         dark=float(rng.uniform(0.02, 0.12)),
         contrast=float(rng.uniform(0.14, 0.2)),
         gamma=float(rng.uniform(0.9, 1.25)),
@@ -116,15 +116,17 @@ def _lay_marker(signal: Array, place: tuple[float, float], side: str) -> None:
 
 def _blurred(signal: Array) -> Array:
     rows = np.pad(signal, ((1, 1), (0, 0)), mode="edge")
-    signal = (rows[:-2] + 2 * signal + rows[2:]) / 4
+    signal = np.float32(0.25) * (rows[:-2] + 2 * signal + rows[2:])
     columns = np.pad(signal, ((0, 0), (1, 1)), mode="edge")
-    return (columns[:, :-2] + 2 * signal + columns[:, 2:]) / 4
+    return np.float32(0.25) * (columns[:, :-2] + 2 * signal + columns[:, 2:])
 
 
 def _windowed(grey: Array, lit: NDArray[np.bool_], exposure: Exposure) -> NDArray[np.uint8]:
     low, high = np.percentile(grey[lit][::7], _WINDOW_PERCENTILES)
-    shown = np.maximum(grey - np.float32(low), 0) / np.float32(max(high - low, 0.1))
-    shown **= np.float32(exposure.gamma)
+    scale = max(float(high) - float(low), 0.1)
+    above: Array = np.maximum(grey - np.float32(low), 0) / np.float32(scale)
+    shown: Array = np.power(above, np.float32(exposure.gamma))
     spread = float(np.std(np.minimum(shown[lit][::7], 1)))
-    shown = shown * np.float32(exposure.contrast / max(spread, 0.1)) + np.float32(exposure.dark)
-    return (np.clip(np.where(lit, shown, 0), 0, 1) * 255 + 0.5).astype(np.uint8)
+    gain = np.float32(exposure.contrast / max(spread, 0.1))
+    shown = np.where(lit, shown * gain + np.float32(exposure.dark), np.float32(0))
+    return (np.clip(shown, 0, 1) * 255 + 0.5).astype(np.uint8)

@@ -15,6 +15,7 @@ from components.shapes import Ball, Cut, Shaft, Solid, Structure, Vector, turn
 METAL = 0.5  # attenuation per mm
 _NO_TURN: Vector = np.eye(3)
 _NO_SHIFT: Vector = np.zeros(3)
+_SPUR: Vector = np.array([1.3, 0.8, 1.0])
 
 FRACTURE, HARDWARE, DEGENERATION, LESION = "fracture", "hardware", "degeneration", "lesion"
 _SHARES: dict[tuple[str, ...], float] = {
@@ -48,9 +49,7 @@ def draw_findings(rng: np.random.Generator) -> tuple[str, ...]:
     return findings[int(rng.choice(len(findings), p=list(_SHARES.values())))]
 
 
-def with_findings(
-    anatomy: Anatomy, findings: tuple[str, ...], rng: np.random.Generator
-) -> Anatomy:
+def with_findings(anatomy: Anatomy, findings: tuple[str, ...], rng: np.random.Generator) -> Anatomy:
     """The same limb with these findings.
 
     A broken bone that is also fixed was set: its pieces stand closer, and the implant is there.
@@ -111,15 +110,17 @@ def fracture(
     cut = Cut(
         normal=slant @ axis, point=shaft.point(place.s), roughness_mm=float(rng.uniform(0, 1.0))
     )
-    other = replace(cut, normal=-cut.normal, roughness_mm=-cut.roughness_mm)
-    apart = radius * rng.uniform(1.6, 2.8) * severity
+    other = replace(cut, normal=-cut.normal)
+    # Told apart at 96 px: what a whole arm's image shows must part more than a finger's.
+    apart = radius * rng.uniform(1.4, 2.2) + max(anatomy.extent_mm) * rng.uniform(0.012, 0.024)
+    apart *= severity
     hinge = np.cross(axis, place.side)
     near, far = place.s * shaft.length_mm, (1 - place.s) * shaft.length_mm
     share = far / (near + far)
     # The shorter piece swings more; both ends leave the axis, on opposite sides.
-    first = turn(hinge, min(apart * (1 - share) / near, 0.45))
-    last = turn(hinge, min(apart * share / far, 0.45))
-    gap = axis * radius * rng.uniform(0.2, 1.2) * severity
+    first = turn(hinge, min(apart * (1 - share) / near, 0.5))
+    last = turn(hinge, min(apart * share / far, 0.5))
+    gap = axis * radius * rng.uniform(0.1, 0.9) * severity
     pieces = (
         bone.cut(cut).moved(first, shaft.start, -0.5 * gap),
         bone.cut(other).moved(last, shaft.end, 0.5 * gap),
@@ -168,7 +169,7 @@ def nail(bone: Structure, place: Place, rng: np.random.Generator) -> tuple[Solid
     radius = shaft.radii[1]
     low, high = rng.uniform(0.04, 0.12), rng.uniform(0.85, 0.95)
     rod = replace(
-        _metal_rod(shaft.point(low), shaft.point(high), radius * 0.45),
+        _metal_rod(shaft.point(low), shaft.point(high), radius * 0.5),
         bend=shaft.bend * (high - low) ** 2,
     )
     locks = [
@@ -192,7 +193,7 @@ def wires(bone: Structure, place: Place, rng: np.random.Generator) -> tuple[Soli
         low, high = max(place.s - reach, -0.02), min(place.s + reach, 1.02)
         lean = sign * place.side * radius * rng.uniform(0.7, 1.2)
         solids.append(
-            _metal_rod(shaft.point(low) - lean, shaft.point(high) + lean, 0.10 * radius + 0.45)
+            _metal_rod(shaft.point(low) - lean, shaft.point(high) + lean, 0.10 * radius + 0.5)
         )
     return tuple(solids)
 
@@ -211,7 +212,7 @@ def _sphere(centre: Vector, semi: Vector, attenuation: float) -> Ball:
 
 def _hardened(radius: float) -> float:
     """Attenuation per mm of hardened bone: a thick bone hardens less than all through."""
-    return CORTICAL * min((6.0 / radius) ** 0.7, 1.2)
+    return CORTICAL * min(float(np.power(6.0 / radius, 0.7)), 1.2)
 
 
 def grow_lesion(anatomy: Anatomy, place: Place, rng: np.random.Generator) -> Anatomy:
@@ -219,14 +220,15 @@ def grow_lesion(anatomy: Anatomy, place: Place, rng: np.random.Generator) -> Ana
     bone = anatomy.bone(place.bone)
     radius = _radius_at(bone.shaft, place.s)
     centre = bone.shaft.point(place.s) + place.side * radius * rng.uniform(0, 0.4)
+    rim_mm = 0.6 + 0.12 * radius
     kind = ("lytic", "expansile", "blastic")[int(rng.integers(3))]
     semi = radius * rng.uniform(1.2, 1.6) * np.array([1.0, rng.uniform(1.2, 1.9), 1.0])
     if kind == "blastic":
         added: tuple[Solid, ...] = (_sphere(centre, semi * 0.95, 1.1 * _hardened(radius)),)
         ill = replace(bone, inclusions=(*bone.inclusions, *added))
     elif kind == "lytic":
-        hole = _sphere(centre, semi * 0.85, -0.85 * CORTICAL)
-        rim = replace(_sphere(centre, semi * 0.95, CORTICAL), core=0.0, cortex_mm=0.6 + 0.12 * radius)
+        hole = _sphere(centre, semi * 1.05, -0.85 * CORTICAL)
+        rim = replace(_sphere(centre, semi * 1.15, CORTICAL), core=0.0, cortex_mm=rim_mm)
         ill = replace(bone, inclusions=(*bone.inclusions, hole, rim))
     else:
         blown = Ball(
@@ -234,7 +236,7 @@ def grow_lesion(anatomy: Anatomy, place: Place, rng: np.random.Generator) -> Ana
             semi=semi * 1.5,
             shell=1.2 * CORTICAL,
             core=0.1 * CORTICAL,
-            cortex_mm=0.6 + 0.12 * radius,
+            cortex_mm=rim_mm,
         )
         hole = _sphere(centre, semi * 1.3, -0.4 * CORTICAL)
         ill = replace(bone, solids=(*bone.solids, blown), inclusions=(*bone.inclusions, hole))
@@ -249,28 +251,28 @@ def degenerate(anatomy: Anatomy, rng: np.random.Generator) -> Anatomy:
     return anatomy
 
 
+def _worn(centre: Vector, axis: Vector, semi: Vector, attenuation: float) -> Ball:
+    """An ellipsoid whose half-axes run across the joint, along it and towards the viewer."""
+    across = np.array([axis[1], -axis[0], 0.0])
+    axes = np.array([across, axis, [0.0, 0.0, 1.0]])
+    return replace(_sphere(centre, semi, attenuation), axes=axes)
+
+
 def _wear(anatomy: Anatomy, joint: Joint, rng: np.random.Generator) -> Anatomy:
-    radius = joint.radius_mm
-    slip = rng.uniform(0.1, 0.3) * rng.choice((-1, 1))
+    radius, axis = joint.radius_mm, joint.axis
+    across = np.array([axis[1], -axis[0], 0.0])
+    slip = across * rng.uniform(0.1, 0.3) * rng.choice((-1, 1))
     for side, name in ((-1, joint.proximal), (1, joint.distal)):
         bone = anatomy.bone(name)
-        below = joint.centre + np.array([0.0, side * 0.3 * radius, 0.0])
-        hard = _sphere(
-            below,
-            radius * np.array([1.15, 0.55, 0.9]),
-            rng.uniform(0.3, 0.55) * _hardened(radius),
-        )
+        near = joint.centre + axis * side * 0.3 * radius
+        dense = rng.uniform(0.3, 0.55) * _hardened(radius)
+        hard = _worn(near, axis, radius * np.array([1.15, 0.55, 0.9]), dense)
         spurs = [
-            _sphere(
-                joint.centre + np.array([lean * radius * 1.15, side * 0.3 * radius, 0.0]),
-                radius * rng.uniform(0.4, 0.6) * np.array([1.3, 0.8, 1.0]),
-                0.65 * CORTICAL,
-            )
-            for lean in (-1, 1)
+            _worn(near + lean * radius * across, axis, radius * size * _SPUR, 0.65 * CORTICAL)
+            for lean, size in zip((-1.15, 1.15), rng.uniform(0.4, 0.6, 2), strict=True)
         ]
-        # Closer, and sideways: a worn joint slips.
-        closer = np.array([slip * side, -0.08 * side, 0.0]) * radius
         ill = replace(bone, solids=(*bone.solids, *spurs), inclusions=(*bone.inclusions, hard))
-        ill = ill.moved(_NO_TURN, _NO_SHIFT, closer)
+        # Closer, and sideways: a worn joint slips.
+        ill = ill.moved(_NO_TURN, _NO_SHIFT, radius * side * (slip - 0.08 * axis))
         anatomy = replace(anatomy, structures=(*anatomy.without(name), ill))
     return anatomy

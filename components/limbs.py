@@ -18,9 +18,7 @@ def build_anatomy(part: str, build: Build) -> Anatomy:
     """The limb part `part`, one of PARTS, of the patient `build`."""
     anatomy = PARTS[part](build)
     width, height = anatomy.extent_mm
-    return replace(
-        anatomy, extent_mm=(width * build.size, height * build.size), left=build.left
-    )
+    return replace(anatomy, extent_mm=(width * build.size, height * build.size), left=build.left)
 
 
 def _flesh(*solids: Solid, hinged: bool = False) -> Structure:
@@ -75,13 +73,23 @@ def _elbow_joint() -> Joint:
     return Joint(proximal="humerus", distal="radius", centre=_v(3, 1, 0), radius_mm=16)
 
 
+def _shoulder_joint(head: Vector) -> Joint:
+    return Joint(
+        proximal="scapula",
+        distal="humerus",
+        centre=head + _v(-25, 2, 0),
+        radius_mm=18,
+        axis=_v(1, 0, 0),
+    )
+
+
 def _v(x: float, y: float, z: float) -> Vector:
     return np.array([x, y, z], dtype=float)
 
 
 def _hand(build: Build) -> Anatomy:
-    bones, flesh, joints = _hand_bones(build, (1, 2, 3, 4, 5), float(build.rng.uniform(0.9, 1.5)))
-    sites = [Site(bone=f"{digit}.{k}", low=0.3, high=0.7) for digit in (1, 2, 3, 4, 5) for k in (0, 1)]
+    bones, flesh, joints = _hand_bones(build, tuple(RAYS), float(build.rng.uniform(0.9, 1.5)))
+    sites = [Site(bone=f"{digit}.{k}", low=0.3, high=0.7) for digit in RAYS for k in (0, 1)]
     return Anatomy(
         structures=(*forearm_bones(build), *carpals(build), *bones, *flesh),
         joints=tuple(joints),
@@ -115,7 +123,7 @@ def _finger(build: Build) -> Anatomy:
 
 
 def _wrist(build: Build) -> Anatomy:
-    bones, flesh, _ = _hand_bones(build, (1, 2, 3, 4, 5), 1.0)
+    bones, flesh, _ = _hand_bones(build, tuple(RAYS), 1.0)
     thumb = Joint(proximal="trapezium", distal="1.0", centre=_v(22, 271, 1), radius_mm=8)
     return Anatomy(
         structures=(*forearm_bones(build), *carpals(build), *bones, *flesh),
@@ -133,7 +141,7 @@ def _wrist(build: Build) -> Anatomy:
 
 
 def _forearm(build: Build) -> Anatomy:
-    bones, flesh, _ = _hand_bones(build, (1, 2, 3, 4, 5), 1.0)
+    bones, flesh, _ = _hand_bones(build, tuple(RAYS), 1.0)
     arm = _flesh(
         build.soft((0, -10, 0), (0, 250, 0), (40, 37, 24), wide=1.15),
         build.soft((0, -120, 0), (0, 30, 0), (46, 42, 40)),
@@ -179,10 +187,9 @@ def _upper_arm(build: Build) -> Anatomy:
     )
     to_trunk = _v(-7, -300, 0)
     girdle_bones = [bone.moved(np.eye(3), to_trunk, to_trunk) for bone in girdle(build)]
-    shoulder = Joint(proximal="scapula", distal="humerus", centre=_v(-31, -299, 0), radius_mm=20)
     return Anatomy(
         structures=(humerus(build), *forearm_bones(build), *girdle_bones, flesh),
-        joints=(_elbow_joint(), shoulder),
+        joints=(_elbow_joint(), _shoulder_joint(to_trunk)),
         sites=(Site(bone="humerus", low=0.25, high=0.78),),
         centre=_v(-8, -152, 0),
         extent_mm=(150, 372),
@@ -206,13 +213,13 @@ def _shoulder(build: Build) -> Anatomy:
     )
     return Anatomy(
         structures=(upper_arm, *girdle(build), *ribs(build), flesh),
-        joints=(Joint(proximal="scapula", distal="humerus", centre=_v(-25, 2, 0), radius_mm=20),),
+        joints=(_shoulder_joint(_v(0, 0, 0)),),
         sites=(
             Site(bone="humerus", low=0.13, high=0.27),
-            Site(bone="clavicle", low=0.4, high=0.75),
+            Site(bone="clavicle", low=0.35, high=0.65),
         ),
-        centre=_v(-38, 36, 0),
-        extent_mm=(190, 190),
+        centre=_v(-38, 28, 0),
+        extent_mm=(194, 194),
         turns_degrees=(0, 25, -30),
     )
 

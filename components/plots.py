@@ -139,11 +139,11 @@ def _rgb(pixels: Pixels) -> npt.NDArray[np.float64]:
 def _heat(pixels: Pixels, cam: npt.NDArray[np.float32], limit: float) -> npt.NDArray[np.float64]:
     """The image with the evidence for abnormal laid over it, (S, S, 3) in [0, 1]."""
     size = pixels.shape[0]
-    strength = np.clip(cam / limit, 0, 1).astype(np.float32)
-    fitted = Image.fromarray(strength).resize((size, size), Image.Resampling.BICUBIC)
-    opacity = np.clip(np.asarray(fitted), 0, 1)[..., None] * 0.6  # (S, S, 1)
-    colour = mpl.colormaps["autumn_r"](np.clip(np.asarray(fitted), 0, 1))[..., :3]
-    return _rgb(pixels) * (1 - opacity) + colour * opacity
+    fitted = Image.fromarray(cam / limit).resize((size, size), Image.Resampling.BICUBIC)
+    strength = np.clip(np.asarray(fitted), 0, 1)  # (S, S)
+    opacity = 0.6 * strength[..., None]
+    colour = mpl.colormaps["autumn_r"](strength)[..., :3]
+    return np.clip(_rgb(pixels) * (1 - opacity) + colour * opacity, 0, 1)
 
 
 def _axes(width: float, height: float) -> tuple[Figure, Axes]:

@@ -52,7 +52,7 @@ class Camera:
         return slice(int(low[1]), int(high[1])), slice(int(low[0]), int(high[0]))
 
     def grid(self, box: Box) -> tuple[Array, Array]:
-        """x (1, w) and y (h, 1) of the box' pixels, in mm."""
+        """The box' pixels in mm: x (1, w) and y (h, 1)."""
         rows, columns = (np.arange(side.start, side.stop, dtype=np.float32) for side in box)
         x = (columns - (self.width_px - 1) / 2) / self.px_per_mm
         y = (rows - (self.height_px - 1) / 2) / self.px_per_mm
@@ -86,8 +86,9 @@ def _softened(flesh: Array, width_px: int) -> Array:
             pad[axis] = (width_px // 2 + 1, (width_px - 1) // 2)
             total = np.cumsum(np.pad(flesh, pad, mode="edge"), axis=axis)
             size = flesh.shape[axis]
-            late = np.take(total, range(width_px, width_px + size), axis=axis)
-            flesh = (late - np.take(total, range(size), axis=axis)) / width_px
+            late = np.take(total, np.arange(width_px, width_px + size), axis=axis)
+            early = np.take(total, np.arange(size), axis=axis)
+            flesh = (late - early) / np.float32(width_px)
     return flesh
 
 
@@ -109,11 +110,11 @@ def _ball_attenuation(ball: Ball, camera: Camera) -> tuple[Box, Array] | None:
         return None
     x, y = camera.grid(box)
     axes = ball.axes @ camera.rotation.T
-    line = ball.shell * _ball_chord(ball, ball.semi, axes, centre, camera, x, y)
+    line = np.float32(ball.shell) * _ball_chord(ball, ball.semi, axes, centre, camera, x, y)
     if ball.core != ball.shell:
         semi = np.maximum(ball.semi - ball.cortex_mm, 0.1)
         inner = _ball_chord(ball, semi, axes, centre, camera, x, y)
-        line -= (ball.shell - ball.core) * inner
+        line -= np.float32(ball.shell - ball.core) * inner
     return box, line
 
 
@@ -125,7 +126,7 @@ def _ball_chord(
     x, y = x - np.float32(centre[0]), y - np.float32(centre[1])
     b = form[2, 0] * x + form[2, 1] * y  # (h, w)
     c = form[0, 0] * x * x + 2 * form[0, 1] * x * y + form[1, 1] * y * y - 1
-    half = np.sqrt(np.maximum(b * b - form[2, 2] * c, 0)) / form[2, 2]
+    half: Array = np.sqrt(np.maximum(b * b - form[2, 2] * c, 0)) / form[2, 2]
     if not ball.cuts:
         return 2 * half
     middle = centre[2].astype(np.float32) - b / form[2, 2]
@@ -206,7 +207,8 @@ def _tube_chord(
 ) -> tuple[Array, Array]:
     a, b, c = (np.float32(value) for value in form)
     inside = a * radius * radius - (a * c - b * b) * offset * offset
-    return np.sqrt(np.maximum(inside, 0)) / a, -b / a * offset
+    half = (np.sqrt(np.maximum(inside, 0)) / a).astype(np.float32)
+    return half, -b / a * offset
 
 
 def _cut_chord(

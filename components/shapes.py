@@ -12,6 +12,7 @@ Vector = NDArray[np.float64]
 
 NO_BEND: Vector = np.zeros(3)
 
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Cut:
     """A half-space: keeps the points x for which normal . (x - point) <= 0."""
@@ -49,9 +50,11 @@ class Shaft:
 
     @property
     def length_mm(self) -> float:
+        """From start to end, straight."""
         return float(np.linalg.norm(self.end - self.start))
 
     def moved(self, rotation: Vector, about: Vector, shift: Vector) -> "Shaft":
+        """The same tube turned about a point, then shifted."""
         move = _Move(rotation, about, shift)
         return replace(
             self,
@@ -78,6 +81,7 @@ class Ball:
     cuts: tuple[Cut, ...] = ()
 
     def moved(self, rotation: Vector, about: Vector, shift: Vector) -> "Ball":
+        """The same ellipsoid turned about a point, then shifted."""
         move = _Move(rotation, about, shift)
         return replace(
             self,
@@ -127,6 +131,7 @@ class Structure:
         return first
 
     def moved(self, rotation: Vector, about: Vector, shift: Vector) -> "Structure":
+        """The same structure turned about a point, then shifted."""
         return replace(
             self,
             solids=tuple(solid.moved(rotation, about, shift) for solid in self.solids),
@@ -134,6 +139,8 @@ class Structure:
         )
 
     def cut(self, cut: Cut) -> "Structure":
+        """What the cut keeps of it."""
+
         def halved(solids: tuple[Solid, ...]) -> tuple[Solid, ...]:
             return tuple(replace(solid, cuts=(*solid.cuts, cut)) for solid in solids)
 
@@ -144,4 +151,5 @@ def turn(axis: Vector, radians: float) -> Vector:
     """The (3, 3) rotation about `axis`, by Rodrigues' formula."""
     x, y, z = axis / np.linalg.norm(axis)
     skew = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    return np.eye(3) + np.sin(radians) * skew + (1 - np.cos(radians)) * skew @ skew
+    rotation: Vector = np.eye(3) + np.sin(radians) * skew + (1 - np.cos(radians)) * skew @ skew
+    return rotation

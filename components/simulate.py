@@ -11,8 +11,9 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,7 @@ from components.radiograph import Camera, project
 from components.shapes import turn
 
 ROOT = "MURA-v1.1"
+_MIN_WIDTH_PX = 89  # of MURA's images
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # fixed: the archive's bytes follow from the seed alone
 # Of MURA's studies, per part: in train, and in valid.
 _PART_STUDIES = {
@@ -160,7 +162,7 @@ def _draw_camera(anatomy: Anatomy, turn_degrees: float, rng: np.random.Generator
         centre=anatomy.centre + rng.normal(0, 0.02, 3) * max(anatomy.extent_mm),
         px_per_mm=px_per_mm,
         height_px=round(height_mm * px_per_mm),
-        width_px=round(width_mm * px_per_mm),
+        width_px=max(round(width_mm * px_per_mm), _MIN_WIDTH_PX),
     )
 
 
@@ -188,7 +190,9 @@ def simulate(out: Path, config: SimulateConfig) -> None:
             bar.update()
         bar.close()
         for split in images:
-            _add(archive, f"{ROOT}/{split}_image_paths.csv", _csv([p] for p in images[split]))
+            _add(
+                archive, f"{ROOT}/{split}_image_paths.csv", _csv([[path] for path in images[split]])
+            )
             _add(archive, f"{ROOT}/{split}_labeled_studies.csv", _csv(labels[split]))
     print(
         f"simulate: {len(patients)} patients, {sum(map(len, labels.values()))} studies, "
@@ -199,28 +203,40 @@ def simulate(out: Path, config: SimulateConfig) -> None:
 def _rendered(patients: list[Patient], seed: int) -> Iterator[tuple[Patient, list[Study]]]:
     """Each patient with its studies, in order, rendered by one process a core."""
     # Spawned, not forked: the parent may hold threads, of a progress bar or of a caller's torch.
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as workers:
+    spawn = get_context("spawn")
+    with ProcessPoolExecutor(os.cpu_count(), spawn, initializer=_end_with_parent) as workers:
         rendered = workers.map(render_patient, patients, [seed] * len(patients), chunksize=4)
         yield from zip(patients, rendered, strict=True)
+
+
+def _end_with_parent() -> None:
+    """Let a worker end when the step is killed; by itself it would wait for work forever."""
+    parent = parent_process()
+    assert parent is not None, "runs in a worker only"
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
     archive.writestr(zipfile.ZipInfo(name, _ZIP_DATE), content)
 
 
-def _csv(rows: Iterator[Sequence[object]] | Sequence[Sequence[object]]) -> bytes:
+def _csv(rows: Sequence[Sequence[object]]) -> bytes:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue().encode()
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """Run the step from the command line."""
     parser = step_parser("simulate", "Write simulated radiographs in MURA's layout.")
     parser.add_argument("--out", type=Path, required=True, help="archive to write, a .zip")
     args = parser.parse_args(argv)
-    run_or_exit(
-        "simulate", lambda: simulate(args.out, read_section(args.params, SimulateConfig))
-    )
+    run_or_exit("simulate", lambda: simulate(args.out, read_section(args.params, SimulateConfig)))
 
 
 if __name__ == "__main__":

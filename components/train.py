@@ -4,6 +4,7 @@ Besides `out` there is a scratch checkpoint beside it, written after each epoch:
 killed goes on from there and ends in the same weights. It is deleted when the run is complete.
 """
 
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,12 +102,9 @@ class Checkpoint:
         """
         if not self._path.exists():
             return
-        try:
-            kept: dict[str, Any] = torch.load(self._path, map_location=device, weights_only=True)
-        except (OSError, RuntimeError, ValueError, EOFError) as error:
-            raise DataError(
-                f"{self._path}: not readable as a checkpoint ({error}); delete it to start afresh"
-            ) from error
+        if not zipfile.is_zipfile(self._path):
+            raise DataError(f"{self._path}: not a whole checkpoint; delete it to start afresh")
+        kept: dict[str, Any] = torch.load(self._path, map_location=device, weights_only=True)
         if kept["run"] == self._run:
             fit.load_state(kept["fit"])
             print(f"train: continuing after epoch {len(fit.history)}")

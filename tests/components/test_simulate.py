@@ -1,0 +1,232 @@
+import csv
+import io
+import subprocess
+import sys
+import time
+import zipfile
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import PolynomialFeatures, StandardScaler
+
+from bonexray.config import SimulateConfig
+from components.simulate import ROOT, main, plan_patients, render_patient, simulate
+
+PARTS = {
+    "XR_ELBOW",
+    "XR_FINGER",
+    "XR_FOREARM",
+    "XR_HAND",
+    "XR_HUMERUS",
+    "XR_SHOULDER",
+    "XR_WRIST",
+}
+TINY = SimulateConfig(seed=11, train_patients=28, valid_patients=14)
+TINY_JSON = TINY.model_dump_json()
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    path = tmp_path_factory.mktemp("tiny") / "MURA-sim.zip"
+    simulate(path, TINY)
+    return path
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """Enough images that the bounds below are about the images, not about chance."""
+    path = tmp_path_factory.mktemp("large") / "MURA-sim.zip"
+    simulate(path, SimulateConfig(seed=7, train_patients=160, valid_patients=120))
+    return path
+
+
+def rows(archive, name):
+    return list(csv.reader(io.StringIO(archive.read(f"{ROOT}/{name}").decode())))
+
+
+def listed(archive, split):
+    """One row an image: path, part, patient, label as its folder has it."""
+    table = pd.DataFrame({"path": [row[0] for row in rows(archive, f"{split}_image_paths.csv")]})
+    table[["root", "split", "part", "patient", "study", "file"]] = table["path"].str.split(
+        "/", expand=True
+    )
+    table["label"] = table["study"].str.endswith("_positive").astype(int)
+    return table
+
+
+def test_the_csvs_are_headerless_with_one_and_two_columns_as_in_mura(tiny):
+    with zipfile.ZipFile(tiny) as archive:
+        for split in ("train", "valid"):
+            folder = rf"{ROOT}/{split}/XR_[A-Z]+/patient\d{{5}}/study[12]_(positive|negative)/"
+            images = pd.Series([",".join(row) for row in rows(archive, f"{split}_image_paths.csv")])
+            assert images.str.fullmatch(folder + r"image[1-4]\.png").all()
+            studies = rows(archive, f"{split}_labeled_studies.csv")
+            assert {len(row) for row in studies} == {2}
+            assert pd.Series([row[0] for row in studies]).str.fullmatch(folder).all()
+            assert {row[1] for row in studies} == {"0", "1"}
+
+
+def test_a_study_folder_says_the_same_label_as_the_csv(tiny):
+    with zipfile.ZipFile(tiny) as archive:
+        for split in ("train", "valid"):
+            for folder, label in rows(archive, f"{split}_labeled_studies.csv"):
+                assert folder.endswith("_positive/" if label == "1" else "_negative/")
+
+
+def test_the_archive_holds_the_listed_images_of_the_listed_studies_and_nothing_else(tiny):
+    with zipfile.ZipFile(tiny) as archive:
+        images = [path for split in ("train", "valid") for path in listed(archive, split)["path"]]
+        tables = [
+            f"{ROOT}/{split}_{content}.csv"
+            for split in ("train", "valid")
+            for content in ("image_paths", "labeled_studies")
+        ]
+        assert sorted(archive.namelist()) == sorted(images + tables)
+        studies = {
+            row[0]
+            for split in ("train", "valid")
+            for row in rows(archive, f"{split}_labeled_studies.csv")
+        }
+        assert {path.rsplit("/", 1)[0] + "/" for path in images} == studies
+
+
+def test_no_patient_is_in_both_splits_and_each_has_one_part(tiny):
+    with zipfile.ZipFile(tiny) as archive:
+        train, valid = listed(archive, "train"), listed(archive, "valid")
+    assert train["patient"].nunique() == TINY.train_patients
+    assert valid["patient"].nunique() == TINY.valid_patients
+    assert train["patient"].max() < valid["patient"].min()
+    assert (pd.concat([train, valid]).groupby("patient")["part"].nunique() == 1).all()
+
+
+def test_a_tiny_set_holds_all_parts_with_both_labels_in_each_split(tiny):
+    with zipfile.ZipFile(tiny) as archive:
+        for split in ("train", "valid"):
+            num_labels = listed(archive, split).groupby("part")["label"].nunique()
+            assert set(num_labels.index) == PARTS
+            assert (num_labels == 2).all()
+
+
+def test_the_default_plan_has_muras_shares():
+    config = SimulateConfig(seed=7, train_patients=560, valid_patients=150)
+    plan = plan_patients(config)
+    labels = {
+        split: [label for patient in plan if patient.split == split for label in patient.labels]
+        for split in ("train", "valid")
+    }
+    assert len(labels["valid"]) >= 150
+    assert np.mean(labels["train"]) == pytest.approx(0.40, abs=0.01)
+    assert np.mean(labels["valid"]) == pytest.approx(0.47, abs=0.01)
+    parts = pd.Series([patient.part for patient in plan if patient.split == "train"])
+    assert parts.value_counts().index[0] == "XR_WRIST"
+    assert parts.value_counts().min() >= 30
+
+
+def test_images_are_grey_and_of_muras_sizes(tiny):
+    with zipfile.ZipFile(tiny) as archive:
+        for path in listed(archive, "train")["path"]:
+            image = Image.open(io.BytesIO(archive.read(path)))
+            assert (image.format, image.mode) == ("PNG", "L")
+            assert 89 <= image.width <= 512
+            assert 132 <= image.height <= 512
+
+
+def test_views_of_a_study_differ():
+    patient = plan_patients(TINY)[0]
+    studies = [study for number in range(8) for study in render_patient(patient, seed=number)]
+    several = [study.images for study in studies if len(study.images) > 1]
+    assert several
+    assert all(len(set(images)) == len(images) for images in several)
+
+
+def test_the_bytes_follow_from_the_seed_whatever_the_number_of_workers(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    simulate(tmp_path / "again.zip", TINY)
+    assert (tmp_path / "again.zip").read_bytes() == tiny.read_bytes()
+
+
+def test_another_seed_gives_other_images(tiny, tmp_path):
+    simulate(tmp_path / "other.zip", TINY.model_copy(update={"seed": 12}))
+    assert (tmp_path / "other.zip").read_bytes() != tiny.read_bytes()
+
+
+def test_a_killed_step_leaves_no_archive_and_its_rerun_is_undisturbed(tiny, tmp_path):
+    out = tmp_path / "MURA-sim.zip"
+    command = [sys.executable, "-m", "components.simulate", "--params", TINY_JSON]
+    with subprocess.Popen(
+        [*command, "--out", str(out)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as step:
+        deadline = time.monotonic() + 30
+        partial = tmp_path / ".MURA-sim.zip.partial"
+        while time.monotonic() < deadline and not (partial.exists() and partial.stat().st_size):
+            time.sleep(0.01)
+        step.kill()
+        # Its workers hold the same pipe: this returns only when they have ended too.
+        step.communicate(timeout=30)
+    assert partial.exists(), "killed before it wrote, or after it was done"
+    assert not out.exists()
+    simulate(out, TINY)
+    assert out.read_bytes() == tiny.read_bytes()
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
+
+
+def test_the_step_ends_with_one_line_that_says_what_it_wrote(tmp_path, capsys):
+    out = tmp_path / "MURA-sim.zip"
+    params = '{"seed": 1.0, "train_patients": 14, "valid_patients": 14}'
+    main(["--params", params, "--out", str(out)])
+    written = capsys.readouterr()
+    assert written.out.startswith("simulate: 28 patients, ")
+    assert written.out.endswith(f" images in {out}\n")
+    assert written.out.count("\n") == 1
+    assert written.err == ""
+
+
+@pytest.mark.parametrize(
+    ("params", "field"),
+    [
+        ('{"seed": null, "train_patients": 28, "valid_patients": 14}', "simulate.seed"),
+        ('{"seed": 1, "train_patients": 0, "valid_patients": 14}', "simulate.train_patients"),
+        (
+            '{"seed": 1, "train_patients": 28, "valid_patients": 14, "patients": 3}',
+            "simulate.patients",
+        ),
+    ],
+)
+def test_a_bad_parameter_ends_the_step_with_one_line_naming_it(params, field, tmp_path, capsys):
+    with pytest.raises(SystemExit) as exit_info:
+        main(["--params", params, "--out", str(tmp_path / "out.zip")])
+    assert exit_info.value.code == 1
+    message = capsys.readouterr().err
+    assert field in message
+    assert message.count("\n") == 1
+    assert not (tmp_path / "out.zip").exists()
+
+
+def surface(archive, split):
+    """What can be known of an image without looking at it."""
+    table = listed(archive, split)
+    known = []
+    for path in table["path"]:
+        png = archive.read(path)
+        pixels = np.asarray(Image.open(io.BytesIO(png)))
+        known.append([len(png), *pixels.shape, pixels.mean(), pixels.std()])
+    return np.array(known, dtype=float), table["label"].to_numpy()
+
+
+@pytest.mark.parametrize("columns", [[0, 1, 2, 3], [3, 4]], ids=["size and mean", "mean and std"])
+def test_file_size_image_size_and_greys_do_not_tell_the_label(large, columns):
+    with zipfile.ZipFile(large) as archive:
+        train, train_labels = surface(archive, "train")
+        valid, valid_labels = surface(archive, "valid")
+    for degree in (1, 2):
+        reader = make_pipeline(
+            StandardScaler(), PolynomialFeatures(degree), LogisticRegression(max_iter=1000)
+        )
+        reader.fit(train[:, columns], train_labels)
+        told = reader.predict_proba(valid[:, columns])[:, 1]
+        assert roc_auc_score(valid_labels, told) <= 0.60
