@@ -9,7 +9,7 @@ import numpy as np
 
 from components.shapes import Ball, Shaft, Structure, Vector, turn
 
-CORTICAL, SPONGY, MARROW, FLESH = 0.085, 0.036, 0.012, 0.014  # attenuation per mm
+CORTICAL, SPONGY, MARROW, FLESH = 0.085, 0.036, 0.012, 0.011  # attenuation per mm
 _ORIGIN: Vector = np.zeros(3)
 Point = tuple[float, float, float]
 

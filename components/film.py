@@ -11,9 +11,7 @@ from PIL import Image
 
 Array = NDArray[np.float32]
 
-# The window is set on tissue and bone and not on the metal above them, and it fixes the spread of
-# greys: an implant, and the label with it, must not show in an image's mean or contrast.
-_WINDOW_PERCENTILES = (4.0, 98.0)
+_WINDOW_PERCENTILES = (4.0, 97.0)
 _LEAD = 3.0  # attenuation of a side marker
 _LETTERS = {
     "L": ("1000", "1000", "1000", "1000", "1000", "1000", "1111"),
@@ -34,10 +32,10 @@ class Exposure:
     heel: tuple[float, float]
     """How much the beam falls off along x and y."""
     vignette: float
-    dark: float
-    """Grey, in [0, 1], of the darkest part."""
+    brightness: float
+    """Mean of the greys in [0, 1]."""
     contrast: float
-    """Standard deviation of the greys."""
+    """Standard deviation of the greys in [0, 1]."""
     gamma: float
     shut: tuple[float, float, float, float]
     """Share of the image in shadow at the left, top, right and bottom."""
@@ -47,18 +45,18 @@ class Exposure:
 
 def draw_exposure(rng: np.random.Generator) -> Exposure:
     """Draw the settings of one image."""
-    left, top, right, bottom = rng.uniform(0.01, 0.07, 4) * (rng.random(4) < 0.35)
-    marked = rng.random() < 0.35
+    left, top, right, bottom = rng.uniform(0.01, 0.07, 4) * (rng.random(4) < 0.25)
+    marked = rng.random() < 0.25
     corner = rng.uniform(0.04, 0.12, 2) + rng.integers(0, 2, 2) * 0.74
     return Exposure(
-        photons=float(np.exp(rng.uniform(np.log(700), np.log(6000)))),
+        photons=float(np.exp(rng.uniform(np.log(300), np.log(8000)))),
         energy=float(rng.uniform(0.85, 1.15)),
         scatter=float(rng.uniform(0.01, 0.04)),
         heel=(float(rng.normal(0, 0.05)), float(rng.normal(0, 0.05))),
         vignette=float(rng.uniform(0, 0.12)),
-        dark=float(rng.uniform(0.02, 0.12)),
-        contrast=float(rng.uniform(0.14, 0.2)),
-        gamma=float(rng.uniform(0.9, 1.25)),
+        brightness=float(rng.uniform(0.25, 0.36)),
+        contrast=float(rng.uniform(0.15, 0.21)),
+        gamma=float(rng.uniform(0.9, 1.15)),
         shut=(float(left), float(top), float(right), float(bottom)),
         marker=(float(corner[0]), float(corner[1])) if marked else None,
     )
@@ -126,7 +124,20 @@ def _windowed(grey: Array, lit: NDArray[np.bool_], exposure: Exposure) -> NDArra
     scale = max(float(high) - float(low), 0.1)
     above: Array = np.maximum(grey - np.float32(low), 0) / np.float32(scale)
     shown: Array = np.power(above, np.float32(exposure.gamma))
-    spread = float(np.std(np.minimum(shown[lit][::7], 1)))
-    gain = np.float32(exposure.contrast / max(spread, 0.1))
-    shown = np.where(lit, shown * gain + np.float32(exposure.dark), np.float32(0))
+    gain, offset = _automatic_exposure(shown[lit][::7], exposure)
+    shown = np.where(lit, shown * np.float32(gain) + np.float32(offset), np.float32(0))
     return (np.clip(shown, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def _automatic_exposure(sample: Array, exposure: Exposure) -> tuple[float, float]:
+    """The gain and offset that give the exposure's brightness and contrast after clipping.
+
+    An implant is denser than any bone, so without this the mean or the spread of an image's greys
+    would tell its label.
+    """
+    gain, offset = exposure.contrast / max(float(sample.std()), 0.05), 0.0
+    for _ in range(5):
+        shown = np.clip(sample * gain + offset, 0, 1)
+        gain *= exposure.contrast / max(float(shown.std()), 0.05)
+        offset += exposure.brightness - float(shown.mean())
+    return gain, offset

@@ -19,15 +19,15 @@ _SPUR: Vector = np.array([1.3, 0.8, 1.0])
 
 FRACTURE, HARDWARE, DEGENERATION, LESION = "fracture", "hardware", "degeneration", "lesion"
 _SHARES: dict[tuple[str, ...], float] = {
-    (FRACTURE,): 0.10,
-    (HARDWARE,): 0.08,
-    (DEGENERATION,): 0.09,
+    (FRACTURE,): 0.08,
+    (HARDWARE,): 0.11,
+    (DEGENERATION,): 0.08,
     (LESION,): 0.08,
-    (FRACTURE, HARDWARE): 0.28,
-    (DEGENERATION, FRACTURE): 0.09,
-    (LESION, FRACTURE): 0.06,
-    (DEGENERATION, HARDWARE): 0.08,
-    (LESION, HARDWARE): 0.04,
+    (FRACTURE, HARDWARE): 0.27,
+    (DEGENERATION, FRACTURE): 0.10,
+    (LESION, FRACTURE): 0.08,
+    (DEGENERATION, HARDWARE): 0.07,
+    (LESION, HARDWARE): 0.03,
     (DEGENERATION, LESION): 0.10,
 }
 
@@ -120,7 +120,7 @@ def fracture(
     # The shorter piece swings more; both ends leave the axis, on opposite sides.
     first = turn(hinge, min(apart * (1 - share) / near, 0.5))
     last = turn(hinge, min(apart * share / far, 0.5))
-    gap = axis * radius * rng.uniform(0.1, 0.9) * severity
+    gap = axis * radius * rng.uniform(0.3, 1.1) * severity
     pieces = (
         bone.cut(cut).moved(first, shaft.start, -0.5 * gap),
         bone.cut(other).moved(last, shaft.end, 0.5 * gap),
@@ -222,7 +222,8 @@ def grow_lesion(anatomy: Anatomy, place: Place, rng: np.random.Generator) -> Ana
     centre = bone.shaft.point(place.s) + place.side * radius * rng.uniform(0, 0.4)
     rim_mm = 0.6 + 0.12 * radius
     kind = ("lytic", "expansile", "blastic")[int(rng.integers(3))]
-    semi = radius * rng.uniform(1.2, 1.6) * np.array([1.0, rng.uniform(1.2, 1.9), 1.0])
+    size = radius * rng.uniform(1.15, 1.5) + 0.009 * max(anatomy.extent_mm)
+    semi = size * np.array([1.0, rng.uniform(1.2, 1.9), 1.0])
     if kind == "blastic":
         added: tuple[Solid, ...] = (_sphere(centre, semi * 0.95, 1.1 * _hardened(radius)),)
         ill = replace(bone, inclusions=(*bone.inclusions, *added))
@@ -265,10 +266,10 @@ def _wear(anatomy: Anatomy, joint: Joint, rng: np.random.Generator) -> Anatomy:
     for side, name in ((-1, joint.proximal), (1, joint.distal)):
         bone = anatomy.bone(name)
         near = joint.centre + axis * side * 0.3 * radius
-        dense = rng.uniform(0.3, 0.55) * _hardened(radius)
+        dense = rng.uniform(0.35, 0.6) * _hardened(radius)
         hard = _worn(near, axis, radius * np.array([1.15, 0.55, 0.9]), dense)
         spurs = [
-            _worn(near + lean * radius * across, axis, radius * size * _SPUR, 0.65 * CORTICAL)
+            _worn(near + lean * radius * across, axis, radius * size * _SPUR, 0.7 * CORTICAL)
             for lean, size in zip((-1.15, 1.15), rng.uniform(0.4, 0.6, 2), strict=True)
         ]
         ill = replace(bone, solids=(*bone.solids, *spurs), inclusions=(*bone.inclusions, hard))

@@ -27,6 +27,7 @@ _STYLE = {
     "axes.titlelocation": "left",
     "figure.constrained_layout.use": True,
 }
+_styled = mpl.rc_context(_STYLE)
 
 
 def roc_points(studies: pd.DataFrame) -> pd.DataFrame:
@@ -44,9 +45,10 @@ def roc_points(studies: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+@_styled
 def draw_roc(points: pd.DataFrame, figures: Mapping[str, Any]) -> Figure:
     """ROC curve of the test studies."""
-    figure, axes = _axes(4.2, 4)
+    figure, axes = _axes(4.6, 4)
     axes.plot([0, 1], [0, 1], color="#cccccc", linewidth=1)
     axes.plot(points["false_positive_rate"], points["true_positive_rate"], color=ABNORMAL)
     axes.set(
@@ -58,9 +60,10 @@ def draw_roc(points: pd.DataFrame, figures: Mapping[str, Any]) -> Figure:
     return figure
 
 
+@_styled
 def draw_probabilities(studies: pd.DataFrame, points: OperatingPoints) -> Figure:
     """Probabilities of the test studies by label, with the two operating points."""
-    figure, axes = _axes(5.6, 4)
+    figure, axes = _axes(4.6, 4)
     bins = np.linspace(0, 1, 26)
     for label, name, colour in ((0, "normal", NORMAL), (1, "abnormal", ABNORMAL)):
         values = studies.loc[studies["label"] == label, "probability"]
@@ -74,11 +77,11 @@ def draw_probabilities(studies: pd.DataFrame, points: OperatingPoints) -> Figure
     return figure
 
 
+@_styled
 def draw_history(history: pd.DataFrame) -> Figure:
     """Loss and accuracy by epoch."""
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(8, 3.2))
-        panels = figure.subplots(1, 2)
+    figure = Figure(figsize=(9.2, 3.4))
+    panels = figure.subplots(1, 2)
     for axes, quantity in zip(panels, ("loss", "accuracy"), strict=True):
         for split, colour in (("train", NORMAL), ("val", ABNORMAL)):
             axes.plot(
@@ -90,9 +93,10 @@ def draw_history(history: pd.DataFrame) -> Figure:
     return figure
 
 
+@_styled
 def draw_parts(by_part: Mapping[str, Mapping[str, Any]]) -> Figure:
     """AUROC of the test studies by body part, with intervals."""
-    figure, axes = _axes(5.6, 3.6)
+    figure, axes = _axes(4.6, 3.6)
     for height, (part, figures) in enumerate(reversed(by_part.items())):
         if figures["auroc"] is not None:
             axes.plot([figures["auroc_low"], figures["auroc_high"]], [height] * 2, color="#bbbbbb")
@@ -103,6 +107,7 @@ def draw_parts(by_part: Mapping[str, Mapping[str, Any]]) -> Figure:
     return figure
 
 
+@_styled
 def draw_views(
     views: pd.DataFrame, images: Pixels, cams: npt.NDArray[np.float32], limit: float
 ) -> Figure:
@@ -115,9 +120,8 @@ def draw_views(
     """
     columns = 4
     lines = -(-len(views) // columns)
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(3.1 * columns, 1.85 * lines))
-        grid = figure.subplots(lines, columns, squeeze=False)
+    figure = Figure(figsize=(3.1 * columns, 1.85 * lines))
+    grid = figure.subplots(lines, columns, squeeze=False)
     for axes in grid.flat:
         axes.axis("off")
     shown = zip(grid.flat, views.itertuples(), cams, strict=False)
@@ -147,6 +151,5 @@ def _heat(pixels: Pixels, cam: npt.NDArray[np.float32], limit: float) -> npt.NDA
 
 
 def _axes(width: float, height: float) -> tuple[Figure, Axes]:
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(width, height))
-        return figure, figure.subplots()
+    figure = Figure(figsize=(width, height))
+    return figure, figure.subplots()

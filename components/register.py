@@ -74,8 +74,8 @@ def register(bundle: Path, report: Path, out: Path, config: RegisterConfig) -> N
     if not read_gate(report).get("passed"):
         raise GateError(f"{report / GATE_FILE}: the gate refused this bundle")
     _quieten()
-    client = MlflowClient(tracking_uri())
     try:
+        client = MlflowClient(tracking_uri())
         version = _version_of(client, config.model_name, opened.digest)
         if version is None:
             tags = lineage(opened, report)

@@ -148,10 +148,10 @@ def _draw_camera(anatomy: Anatomy, turn_degrees: float, rng: np.random.Generator
     long_px = int(rng.integers(256, 385))
     width_mm, height_mm = np.array(anatomy.extent_mm) * rng.uniform(0.92, 1.12, 2)
     px_per_mm = long_px / max(width_mm, height_mm)
-    about_x, about_z = np.radians(rng.normal(0, 4)), np.radians(rng.normal(0, 6))
+    about_x, about_z = np.radians(rng.normal(0, 3, 2))
     rotation = turn(np.array([0.0, 0.0, 1.0]), about_z) @ turn(np.array([1.0, 0.0, 0.0]), about_x)
     rotation = rotation @ turn(
-        np.array([0.0, 1.0, 0.0]), np.radians(turn_degrees + rng.normal(0, 6))
+        np.array([0.0, 1.0, 0.0]), np.radians(turn_degrees + rng.normal(0, 5))
     )
     if anatomy.upside_down:
         rotation = np.diag([-1.0, -1.0, 1.0]) @ rotation

@@ -12,6 +12,10 @@ from typing import Any
 import pytest
 import yaml
 
+# Before torch is imported, here and in child processes: on images this small more threads only
+# wait for each other.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 ROOT = Path(__file__).parent.parent
 
 TINY: dict[str, Any] = {
@@ -38,12 +42,12 @@ TINY: dict[str, Any] = {
         "plateau_patience": 0,
         "plateau_factor": 0.5,
         "part_loss_weight": 0.3,
-        "threads": 2,
+        "threads": 1,
     },
     "evaluate": {
         "seed": 3,
         "batch_size": 32,
-        "threads": 2,
+        "threads": 1,
         "bootstrap_draws": 50,
         "sensitivity": 0.9,
         "specificity": 0.9,
@@ -71,12 +75,6 @@ def tiny_params(tmp_path: Path) -> Path:
 def environment() -> dict[str, str]:
     """What a child process needs to find this environment's python and no one's registry."""
     return child_environment()
-
-
-@pytest.fixture
-def make_project(tmp_path: Path) -> Callable[[dict[str, Any]], Path]:
-    """Copy the project, with other parameters, to where a test may change it."""
-    return lambda params: project_copy(tmp_path / "project", params)
 
 
 def project_copy(folder: Path, params: dict[str, Any]) -> Path:

@@ -1,0 +1,203 @@
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pandas as pd
+import pytest
+import yaml
+
+from bonexray.artifacts import sha256_file
+from bonexray.bundle import OUTPUTS, open_bundle
+from bonexray.dataset import open_images
+from bonexray.images import normalise
+from bonexray.verdicts import calibrated_probability
+from components.evaluate import describe_commit, main
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def evaluate(
+    tiny_workspace: Path, tiny_params: Path, tmp_path: Path
+) -> Callable[..., None]:
+    def run(
+        data: Path = tiny_workspace / "data",
+        models: Path = tiny_workspace / "models",
+        arch: str = "resnet18",
+        **settings: float,
+    ) -> None:
+        params = yaml.safe_load(tiny_params.read_text())
+        params["evaluate"] |= settings
+        tiny_params.write_text(yaml.safe_dump(params))
+        main(
+            ["--params", str(tiny_params), "--dataset", str(data / "dataset")]
+            + ["--validated", str(data / "validated"), "--models", str(models)]
+            + ["--archs", arch, "--commit", COMMIT]
+            + ["--out", str(tmp_path / "bundle"), "--report", str(tmp_path / "report")]
+        )
+
+    return run
+
+
+@pytest.fixture
+def metrics(tiny_workspace: Path) -> dict[str, Any]:
+    text = (tiny_workspace / "reports/evaluation/metrics.json").read_text()
+    return json.loads(text)  # type: ignore[no-any-return]
+
+
+def test_the_bundle_answers_what_the_report_was_computed_from(tiny_workspace: Path) -> None:
+    bundle = open_bundle(tiny_workspace / "bundle")
+    predictions = pd.read_parquet(tiny_workspace / "reports/evaluation/predictions.parquet")
+    squares = open_images(tiny_workspace / "data/dataset")[predictions["row"].to_numpy()]
+    session = onnxruntime.InferenceSession(bundle.model, providers=["CPUExecutionProvider"])
+    outputs = dict(
+        zip(
+            OUTPUTS,
+            session.run(list(OUTPUTS), {"image": normalise(squares, bundle.info.image)}),
+            strict=True,
+        )
+    )
+    np.testing.assert_allclose(outputs["logit"], predictions["logit"], atol=1e-4)
+    np.testing.assert_allclose(
+        calibrated_probability(outputs["logit"], bundle.info.temperature),
+        predictions["probability"],
+        atol=1e-4,
+    )
+    np.testing.assert_allclose(outputs["cam"].mean((1, 2)), outputs["logit"], atol=1e-4)
+
+
+def test_every_split_and_level_has_its_figures_and_intervals(metrics: dict[str, Any]) -> None:
+    for split in ("train", "val", "test"):
+        for level in ("image", "study"):
+            for name in ("accuracy", "loss", "kappa", "auroc"):
+                figures = metrics[split][level]
+                assert figures[f"{name}_low"] <= figures[name] <= figures[f"{name}_high"]
+    assert sum(part["count"] for part in metrics["test_by_part"].values()) == (
+        metrics["test"]["study"]["count"]
+    )
+
+
+def test_the_report_names_the_bundle_it_judges(
+    tiny_workspace: Path, metrics: dict[str, Any]
+) -> None:
+    digest = open_bundle(tiny_workspace / "bundle").digest
+    assert metrics["bundle_digest"] == digest
+    page = (tiny_workspace / "reports/evaluation/report.html").read_text()
+    assert digest in page
+    assert "http" not in page.replace("http-equiv", "")  # self-contained: it fetches nothing
+    assert digest in (tiny_workspace / "reports/evaluation/model_card.md").read_text()
+
+
+def test_a_refused_model_leaves_its_report_and_no_bundle(
+    evaluate: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bundle").mkdir()
+    with pytest.raises(SystemExit, match="1"):
+        evaluate(min_test_study_auroc=1.0)
+    error = capsys.readouterr().err
+    assert "the gate refused the model" in error
+    assert "expected at least 1.0 (evaluate.min_test_study_auroc)" in error
+    assert error.count("\n") == 1
+    assert json.loads((tmp_path / "report/gate.json").read_text())["passed"] is False
+    assert "Refused" in (tmp_path / "report/report.html").read_text()
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_a_network_that_was_not_trained_is_named_with_those_that_were(
+    evaluate: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="1"):
+        evaluate(arch="resnet50")
+    assert "no trained resnet50 there, found ['resnet18']" in capsys.readouterr().err
+
+
+def test_a_network_trained_on_other_data_is_refused(
+    evaluate: Callable[..., None],
+    tiny_workspace: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    data = tmp_path / "data"
+    (data / "validated").mkdir(parents=True)
+    (data / "dataset").symlink_to(tiny_workspace / "data/dataset")
+    manifest = pd.read_parquet(tiny_workspace / "data/validated/manifest.parquet")
+    manifest.iloc[1:].to_parquet(data / "validated/manifest.parquet")
+    with pytest.raises(SystemExit, match="1"):
+        evaluate(data=data)
+    assert "this resnet18 was trained on other data" in capsys.readouterr().err
+
+
+def test_weights_that_are_torn_are_refused(
+    evaluate: Callable[..., None],
+    tiny_workspace: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    torn = tmp_path / "models/resnet18"
+    torn.mkdir(parents=True)
+    for path in (tiny_workspace / "models/resnet18").iterdir():
+        data = path.read_bytes()
+        cut = len(data) // 2 if path.suffix == ".safetensors" else len(data)
+        (torn / path.name).write_bytes(data[:cut])
+    with pytest.raises(SystemExit, match="1"):
+        evaluate(models=tmp_path / "models")
+    assert "weights.safetensors: not the weights of a resnet18" in capsys.readouterr().err
+
+
+EXPORT_ELSEWHERE = """
+import sys
+from pathlib import Path
+import torch
+from bonexray.network import LimbNet
+from components.export import export_onnx
+torch.manual_seed(1)
+export_onnx(LimbNet("resnet18"), 64, Path(sys.argv[1]))
+"""
+
+
+def test_the_same_weights_export_to_the_same_bytes_from_another_place(tmp_path: Path) -> None:
+    for place in ("here", "there"):
+        (tmp_path / place).mkdir()
+        script = tmp_path / place / f"export_{place}.py"
+        script.write_text(EXPORT_ELSEWHERE)
+        subprocess.run([sys.executable, script, "model.onnx"], cwd=tmp_path / place, check=True)
+    here, there = (tmp_path / place / "model.onnx" for place in ("here", "there"))
+    assert sha256_file(here) == sha256_file(there)
+    assert str(tmp_path).encode() not in here.read_bytes()
+
+
+def test_a_commit_is_a_full_id_or_the_working_directorys(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert describe_commit(COMMIT) == COMMIT
+    monkeypatch.chdir(tmp_path)
+    git = ["git", "-c", "user.name=n", "-c", "user.email=e"]
+    subprocess.run(["git", "init", "--quiet"], check=True)
+    (tmp_path / "file").write_text("one")
+    subprocess.run(["git", "add", "file"], check=True)
+    subprocess.run([*git, "commit", "--quiet", "--message", "one"], check=True)
+    clean = describe_commit("HEAD")
+    assert len(clean) == 40
+    (tmp_path / "file").write_text("two")
+    assert describe_commit("HEAD") == f"{clean}-dirty"
+
+
+def test_a_commit_outside_git_is_said_to_be_unknown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert describe_commit("HEAD") == "unknown"
+    assert "not in a git checkout" in capsys.readouterr().out
+
+
+def test_a_commit_in_words_is_refused(
+    evaluate: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(Exception, match="--commit 'main', expected HEAD or 40"):
+        describe_commit("main")

@@ -1,0 +1,67 @@
+"""The compiled graph, run whole on this machine, ends where `dvc repro` ends."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bonexray.artifacts import sha256_file
+from pipeline.__main__ import main as compile_main
+
+ROOT = Path(__file__).parents[2]
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+RUN = """
+import sys
+from kfp import components, local
+local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root="outputs")
+components.load_component_from_file("pipeline.yaml")(commit=sys.argv[1])
+"""
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory, tiny_workspace: Path) -> Path:
+    """What the pipeline's steps wrote, run in a process of its own with its own registry."""
+    folder = tmp_path_factory.mktemp("kubeflow")
+    compile_main(["compile", "--params", str(tiny_workspace / "params.yaml")]
+                 + ["--out", str(folder / "pipeline.yaml")])  # fmt: skip
+    environment = dict(os.environ) | {
+        "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
+        "PYTHONPATH": str(ROOT),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, COMMIT],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return folder / "outputs"
+
+
+@pytest.mark.parametrize(
+    ("output", "file"),
+    [
+        ("data/dataset", "images.npy"),
+        ("data/dataset", "index.parquet"),
+        ("data/validated", "manifest.parquet"),
+        ("data/policy", "policy.json"),
+        ("models/resnet18", "weights.safetensors"),
+        ("models/resnet18", "history.csv"),
+        ("bundle", "model.onnx"),
+    ],
+)
+def test_the_digests_are_those_of_dvc_repro(
+    outputs: Path, tiny_workspace: Path, output: str, file: str
+) -> None:
+    (ours,) = outputs.rglob(file) if file != "history.csv" else outputs.rglob("train/*/history.csv")
+    assert sha256_file(ours) == sha256_file(tiny_workspace / output / file)
+
+
+def test_the_pipeline_ends_in_a_registered_candidate(outputs: Path) -> None:
+    (registration,) = outputs.rglob("registration.json")
+    assert yaml.safe_load(registration.read_text())["version"] == "1"

@@ -1,0 +1,224 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from bonexray.bundle import open_bundle
+from components import evaluate, register
+from serving.release import main
+from serving.store import BundleStore
+
+OTHER_COMMIT = "f" * 40
+
+
+@pytest.fixture
+def registry(
+    tiny_workspace: Path, tiny_params: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> MlflowClient:
+    """A registry of the test's own, whose candidate is the tiny bundle."""
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.chdir(tmp_path)
+    candidate(tiny_params, tiny_workspace / "bundle", tiny_workspace / "reports/evaluation")
+    return MlflowClient(uri)
+
+
+def candidate(params: Path, bundle: Path, report: Path) -> None:
+    register.main(
+        ["--params", str(params), "--bundle", str(bundle), "--report", str(report)]
+        + ["--out", str(params.parent / "registration")]
+    )
+
+
+@pytest.fixture
+def second_candidate(
+    registry: MlflowClient, tiny_workspace: Path, tiny_params: Path, tmp_path: Path
+) -> None:
+    """Another bundle, of another commit, as version 2."""
+    data = tiny_workspace / "data"
+    bundle, report = tmp_path / "bundle", tmp_path / "report"
+    evaluate.main(
+        ["--params", str(tiny_params), "--dataset", str(data / "dataset")]
+        + ["--validated", str(data / "validated"), "--models", str(tiny_workspace / "models")]
+        + ["--archs", "resnet18", "--commit", OTHER_COMMIT]
+        + ["--out", str(bundle), "--report", str(report)]
+    )
+    candidate(tiny_params, bundle, report)
+
+
+def approve(version: str = "candidate", by: str = "A. Reader", reason: str = "gate passed") -> None:
+    main(["approve", version, "--by", by, "--reason", reason])
+
+
+def records(folder: Path) -> list[dict[str, str]]:
+    return [json.loads(line) for line in (folder / "release/records.jsonl").read_text().splitlines()]
+
+
+def test_the_approved_version_is_what_serving_loads(
+    registry: MlflowClient, tiny_workspace: Path, tmp_path: Path
+) -> None:
+    approve()
+    digest = open_bundle(tiny_workspace / "bundle").digest
+    store = BundleStore(tmp_path / "release")
+    champion = store.champion()
+    assert champion is not None
+    assert (champion.version, champion.digest) == ("1", digest)
+    assert store.open(digest).digest == digest
+    assert registry.get_model_version_by_alias("bonexray", "champion").version == 1
+
+
+def test_the_record_says_who_when_why_and_what(
+    registry: MlflowClient, tiny_workspace: Path, tmp_path: Path
+) -> None:
+    approve()
+    (record,) = records(tmp_path)
+    assert record["by"] == "A. Reader"
+    assert record["reason"] == "gate passed"
+    assert record["version"] == "1"
+    assert record["bundle_digest"] == open_bundle(tiny_workspace / "bundle").digest
+    assert len(record["gate_sha256"]) == 64
+    assert record["at"].endswith("+00:00")
+
+
+@pytest.mark.usefixtures("second_candidate")
+def test_the_next_approval_keeps_the_previous_champion(
+    registry: MlflowClient, tmp_path: Path
+) -> None:
+    approve("1")
+    approve("candidate", by="B. Reader")
+    assert registry.get_model_version_by_alias("bonexray", "champion").version == 2
+    assert registry.get_model_version_by_alias("bonexray", "previous").version == 1
+    first, second = records(tmp_path)
+    assert (first["previous_version"], second["previous_version"]) == ("", "1")
+    champion = BundleStore(tmp_path / "release").champion()
+    assert champion is not None
+    assert champion.version == "2"
+
+
+def test_approving_the_champion_again_changes_nothing(
+    registry: MlflowClient, tmp_path: Path
+) -> None:
+    approve()
+    approve()
+    assert len(records(tmp_path)) == 1
+    assert "previous" not in registry.get_registered_model("bonexray").aliases
+
+
+KILLED_AFTER_THE_RECORD = """
+import os, signal, sys
+from serving import release
+record = release._record
+def record_and_die(*arguments):
+    record(*arguments)
+    os.kill(os.getpid(), signal.SIGKILL)
+release._record = record_and_die
+release.main(sys.argv[1:])
+"""
+
+
+@pytest.mark.usefixtures("second_candidate")
+def test_an_approval_that_was_killed_is_finished_by_the_next(
+    registry: MlflowClient, tmp_path: Path
+) -> None:
+    approve("1")
+    flags = ["approve", "2", "--by", "A. Reader", "--reason", "gate passed"]
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED_AFTER_THE_RECORD, *flags], env=dict(os.environ)
+    )
+    assert killed.returncode == -signal.SIGKILL
+    champion = BundleStore(tmp_path / "release").champion()
+    assert champion is not None
+    assert champion.version == "1"
+    main(flags)
+    assert [record["version"] for record in records(tmp_path)] == ["1", "2"]
+    assert registry.get_model_version_by_alias("bonexray", "previous").version == 1
+    champion = BundleStore(tmp_path / "release").champion()
+    assert champion is not None
+    assert champion.version == "2"
+
+
+def altered_in_the_registry(registry: MlflowClient, tmp_path: Path) -> None:
+    (model,) = (tmp_path / "mlruns").rglob("models/*/artifacts/model.onnx")
+    model.write_bytes(b"altered")
+
+
+def resealed_in_the_registry(registry: MlflowClient, tmp_path: Path) -> None:
+    (info,) = (tmp_path / "mlruns").rglob("models/*/artifacts/bundle.json")
+    manifest = info.with_name("manifest.json")
+    altered_in_the_registry(registry, tmp_path)
+    from bonexray.bundle import seal_bundle
+
+    manifest.unlink()
+    seal_bundle(info.parent)
+
+
+def refused_by_its_gate(registry: MlflowClient, tmp_path: Path) -> None:
+    registry.set_model_version_tag("bonexray", "1", "bonexray.gate", "refused")
+
+
+def without_lineage(registry: MlflowClient, tmp_path: Path) -> None:
+    registry.delete_model_version_tag("bonexray", "1", "bonexray.bundle_digest")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (altered_in_the_registry, "model.onnx: SHA-256 is"),
+        (resealed_in_the_registry, "registered was"),
+        (refused_by_its_gate, "version 1 did not pass the gate"),
+        (without_lineage, "carries no tag bonexray.bundle_digest"),
+    ],
+)
+def test_a_version_that_is_not_what_was_registered_is_refused(
+    registry: MlflowClient,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    spoil: Callable[[MlflowClient, Path], None],
+    message: str,
+) -> None:
+    spoil(registry, tmp_path)
+    with pytest.raises(SystemExit, match="1"):
+        approve()
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert BundleStore(tmp_path / "release").champion() is None
+    assert "champion" not in registry.get_registered_model("bonexray").aliases
+    assert not (tmp_path / "release/records.jsonl").exists()
+
+
+@pytest.mark.usefixtures("registry")
+@pytest.mark.parametrize(
+    ("version", "by", "reason", "message"),
+    [
+        ("9", "A", "b", "no version '9' of 'bonexray'"),
+        ("champion", "A", "b", "no version 'champion' of 'bonexray'"),
+        ("1", " ", "b", "who approves and why"),
+        ("1", "A", "", "who approves and why"),
+    ],
+)
+def test_an_approval_of_nothing_by_nobody_or_for_no_reason_is_refused(
+    capsys: pytest.CaptureFixture[str], version: str, by: str, reason: str, message: str
+) -> None:
+    with pytest.raises(SystemExit, match="1"):
+        approve(version, by, reason)
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_an_empty_registry_says_what_it_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    with pytest.raises(SystemExit, match="1"):
+        approve()
+    error = capsys.readouterr().err
+    assert "no version 'candidate' of 'bonexray'" in error
+    assert error.count("\n") == 1
