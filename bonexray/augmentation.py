@@ -29,9 +29,7 @@ def draw(batch: int, config: AugmentConfig, generator: torch.Generator) -> Draws
 
     angle = torch.deg2rad(within(config.rotate_degrees))
     zoom = 1 + within(config.scale_fraction)
-    flip = torch.where(
-        torch.rand(batch, generator=generator) < config.flip_probability, -1.0, 1.0
-    )
+    flip = torch.where(torch.rand(batch, generator=generator) < config.flip_probability, -1.0, 1.0)
     shift_x, shift_y = (within(2 * config.translate_fraction) for _ in range(2))
     cos, sin = torch.cos(angle) / zoom, torch.sin(angle) / zoom
     affine = torch.stack(
@@ -41,9 +39,7 @@ def draw(batch: int, config: AugmentConfig, generator: torch.Generator) -> Draws
         ],
         dim=1,
     )
-    return Draws(
-        affine, within(config.brightness_fraction), 1 + within(config.contrast_fraction)
-    )
+    return Draws(affine, within(config.brightness_fraction), 1 + within(config.contrast_fraction))
 
 
 def apply(images: Tensor, draws: Draws) -> Tensor:

@@ -1,9 +1,9 @@
 """The bundle: the folder that evaluation writes and serving reads. Needs no torch.
 
-    model.onnx      image (B, 1, S, S) float32 -> logit (B,), part_logits (B, 7),
-                    cam (B, h, w), embedding (B, D)
-    bundle.json     image spec, labels, calibration, operating points, provenance
-    manifest.json   SHA-256 of each other file, written last
+model.onnx      image (B, 1, S, S) float32 -> logit (B,), part_logits (B, 7),
+                cam (B, h, w), embedding (B, D)
+bundle.json     image spec, labels, calibration, operating points, provenance
+manifest.json   SHA-256 of each other file, written last
 """
 
 from dataclasses import dataclass

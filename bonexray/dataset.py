@@ -1,9 +1,9 @@
 """The packed dataset between the steps: pixels, their index, and the manifest of accepted views.
 
-    images.npy         (N, S, S) uint8, one letterboxed image a file of the archive
-    index.parquet      N rows, what ingest saw of each file
-    manifest.parquet   the accepted views: row (into images.npy), path, study, patient,
-                       body_part, label (0 or 1), split (train, val or test)
+images.npy         (N, S, S) uint8, one letterboxed image a file of the archive
+index.parquet      N rows, what ingest saw of each file
+manifest.parquet   the accepted views: row (into images.npy), path, study, patient,
+                   body_part, label (0 or 1), split (train, val or test)
 """
 
 from pathlib import Path

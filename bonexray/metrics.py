@@ -73,6 +73,7 @@ def bootstrap_intervals(
         scores: (N,).
         patients: (N,) the patient of each item.
         draws: number of redraws; those in which a metric is undefined are left out of its interval.
+        seed: of the redraws.
 
     Returns:
         Name -> lower and upper end; both NaN when the metric was defined in no redraw.

@@ -31,6 +31,7 @@ class LimbNet(nn.Module):
     """
 
     def __init__(self, arch: Arch) -> None:
+        """Build it with fresh weights."""
         super().__init__()
         resnet = get_model(arch, weights=None)
         depth = resnet.fc.in_features
@@ -47,9 +48,7 @@ class LimbNet(nn.Module):
         row = self.label_head.weight[1] - self.label_head.weight[0]  # (D,)
         bias = self.label_head.bias[1] - self.label_head.bias[0]
         cam = torch.einsum("bdhw,d->bhw", features, row) + bias
-        return Reading(
-            self.label_head(embedding), self.part_head(embedding), cam, embedding
-        )
+        return Reading(self.label_head(embedding), self.part_head(embedding), cam, embedding)
 
 
 def abnormal_logit(label_logits: Tensor) -> Tensor:

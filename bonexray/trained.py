@@ -1,8 +1,8 @@
 """A trained network's folder, as train leaves it and evaluation reads it.
 
-    weights.safetensors   the weights of the epoch with the lowest validation loss
-    history.csv           one row an epoch
-    training.json         what the weights depend on
+weights.safetensors   the weights of the epoch with the lowest validation loss
+history.csv           one row an epoch
+training.json         what the weights depend on
 """
 
 from pathlib import Path

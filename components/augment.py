@@ -66,9 +66,7 @@ def augment(dataset: Path, validated: Path, out: Path, config: AugmentConfig) ->
     if training.empty:
         raise DataError(f"{validated}: no view is in the split 'train'")
     mean, std = pixel_statistics(images, training["row"].to_numpy())
-    policy = Policy(
-        image=ImageSpec(size=images.shape[1], mean=mean, std=std), augment=config
-    )
+    policy = Policy(image=ImageSpec(size=images.shape[1], mean=mean, std=std), augment=config)
     with whole_folder(out) as folder:
         preview_sheet(images[_one_of_each_part(training)], config).save(folder / PREVIEW_FILE)
         write_policy(folder, policy)

@@ -94,7 +94,9 @@ def _load(folder: Path, arch: Arch) -> LimbNet:
         network.load_state_dict(load_file(folder / WEIGHTS_FILE))
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise DataError(f"{folder / WEIGHTS_FILE}: not the weights of a {arch}: {reason}") from error
+        raise DataError(
+            f"{folder / WEIGHTS_FILE}: not the weights of a {arch}: {reason}"
+        ) from error
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
 

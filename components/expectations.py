@@ -21,9 +21,11 @@ from bonexray.studies import BODY_PARTS
 os.environ["GX_ANALYTICS_ENABLED"] = "false"
 
 import great_expectations as gx  # noqa: E402  (after the line above)
-from great_expectations import expectations as gxe  # noqa: E402
 from great_expectations.checkpoint import UpdateDataDocsAction  # noqa: E402
 from great_expectations.data_context.types.base import ProgressBarsConfig  # noqa: E402
+from great_expectations.expectations import core as gxe  # noqa: E402
+from great_expectations.expectations.expectation import Expectation  # noqa: E402
+from great_expectations.expectations.metadata_types import FailureSeverity  # noqa: E402
 
 MIN_SIDE_PX, MAX_SIDE_PX = 64, 8192
 MIN_PIXEL_STD = 1.0
@@ -44,7 +46,7 @@ class Finding:
     """Why the expectation could not be computed, or what was observed; empty when it passed."""
 
 
-def file_expectations() -> list[gxe.Expectation]:
+def file_expectations() -> list[Expectation]:
     """What each file must be; a file that is not goes into quarantine."""
     return [
         _row(gxe.ExpectColumnValuesToBeInSet, "unusable", column="error", value_set=[""]),
@@ -79,7 +81,7 @@ def file_expectations() -> list[gxe.Expectation]:
     ]
 
 
-def manifest_expectations() -> list[gxe.Expectation]:
+def manifest_expectations() -> list[Expectation]:
     """What the accepted views must be together; otherwise nothing may be trained on them."""
     labelled_splits = [f"{split}/{label}" for split in ("train", "val", "test") for label in (0, 1)]
     return [
@@ -105,30 +107,29 @@ def manifest_expectations() -> list[gxe.Expectation]:
     ]
 
 
-def _row(kind: type[gxe.Expectation], rule: str, **settings: Any) -> gxe.Expectation:
-    return kind(severity="warning", meta={"rule": rule}, **settings)
+def _row(kind: type[Expectation], rule: str, **settings: Any) -> Expectation:
+    return kind(severity=FailureSeverity.WARNING, meta={"rule": rule}, **settings)
 
 
-def _critical(kind: type[gxe.Expectation], rule: str, **settings: Any) -> gxe.Expectation:
-    return kind(severity="critical", meta={"rule": rule}, **settings)
+def _critical(kind: type[Expectation], rule: str, **settings: Any) -> Expectation:
+    return kind(severity=FailureSeverity.CRITICAL, meta={"rule": rule}, **settings)
 
 
 class Validation:
     """One run of the suites; its Data Docs hold the results of each table checked."""
 
     def __init__(self) -> None:
+        """Start with no tables checked."""
         self._context = gx.get_context(mode="ephemeral")
         self._context.variables.progress_bars = ProgressBarsConfig(globally=False)
 
     def check(
-        self, name: str, table: pd.DataFrame, expectations: list[gxe.Expectation]
+        self, name: str, table: pd.DataFrame, expectations: list[Expectation]
     ) -> list[Finding]:
         """Check a table that has a `path` column against a suite."""
         source = self._context.data_sources.add_pandas(name)
         batch = source.add_dataframe_asset(name).add_batch_definition_whole_dataframe(name)
-        suite = self._context.suites.add(
-            gx.ExpectationSuite(name=name, expectations=expectations)
-        )
+        suite = self._context.suites.add(gx.ExpectationSuite(name=name, expectations=expectations))
         definition = gx.ValidationDefinition(name=name, data=batch, suite=suite)
         checkpoint = gx.Checkpoint(
             name=name,
@@ -149,7 +150,7 @@ class Validation:
     def write_data_docs(self, folder: Path) -> None:
         """Copy the Data Docs site out of the context's temporary folder."""
         (site,) = self._context.get_docs_sites_urls()
-        shutil.copytree(Path(url2pathname(urlparse(site["site_url"]).path)).parent, folder)
+        shutil.copytree(Path(url2pathname(urlparse(str(site["site_url"])).path)).parent, folder)
 
 
 def _finding(suite: str, item: Any) -> Finding:

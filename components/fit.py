@@ -9,6 +9,7 @@ B batch, N views, S side of the image.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -83,7 +84,7 @@ class Fit:
 
 def start_fit(network: LimbNet, config: TrainConfig) -> Fit:
     """A run before its first epoch. The network is moved to channels-last, which is faster."""
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(
         network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
     )
@@ -109,7 +110,10 @@ def run_epochs(
     if len(train.rows) < 2:
         raise DataError(f"{len(train.rows)} training views, expected at least 2")
     for epoch in range(len(fit.history) + 1, config.epochs + 1):
-        record: EpochRecord = {"epoch": epoch, "learning_rate": fit.scheduler.get_last_lr()[0]}
+        record: EpochRecord = {
+            "epoch": epoch,
+            "learning_rate": float(fit.scheduler.get_last_lr()[0]),
+        }
         record |= train_epoch(fit, train, policy, config, epoch)
         record |= validate_epoch(fit.network, val, policy, config)
         fit.scheduler.step(record["val_loss"])
@@ -138,7 +142,7 @@ def train_epoch(
             labels = train.labels[chosen].to(device)
             loss = _loss(reading, labels, train.parts[chosen].to(device), config)
             fit.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             fit.optimizer.step()
             losses += cross_entropy(reading.label_logits.detach(), labels, reduction="sum")
             hits += (reading.label_logits.argmax(1) == labels).sum()
@@ -170,7 +174,7 @@ def validate_epoch(
 
 def _batches(order: Tensor, size: int, smallest: int = 2) -> Iterator[Tensor]:
     """Cut (N,) into batches; one image alone has no batch statistics and is left out."""
-    return (batch for batch in order.split(size) if len(batch) >= smallest)
+    return (batch for batch in torch.split(order, size) if len(batch) >= smallest)
 
 
 def _normalised(images: Tensor, policy: Policy) -> Tensor:
@@ -184,5 +188,5 @@ def _loss(reading: Reading, labels: Tensor, parts: Tensor, config: TrainConfig) 
     return label_loss + config.part_loss_weight * part_loss
 
 
-def _progress(total: int, name: str) -> "tqdm[None]":
+def _progress(total: int, name: str) -> "tqdm[NoReturn]":
     return tqdm(total=total, desc=name, unit="image", disable=None, leave=False)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pandas as pd
@@ -135,7 +136,7 @@ def _pack(source: Archive, rows: list[IndexRow], images: Pixels) -> None:
             bar.update(len(chunk))
 
 
-def _progress(total: int) -> "tqdm[None]":
+def _progress(total: int) -> "tqdm[NoReturn]":
     return tqdm(total=total, desc="ingest", unit="image", disable=None)
 
 

@@ -15,10 +15,11 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from bonexray.images import Pixels
+from bonexray.studies import LABELS
 from bonexray.verdicts import OperatingPoints
 
 NORMAL, ABNORMAL, INK = "#3b7ea1", "#c4562b", "#333333"
-_STYLE = {
+_STYLE: Any = {
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -31,7 +32,7 @@ _styled = mpl.rc_context(_STYLE)
 
 
 def roc_points(studies: pd.DataFrame) -> pd.DataFrame:
-    """The ROC curve as rows of false_positive_rate and true_positive_rate, from (0, 0) to (1, 1)."""
+    """The ROC curve, from (0, 0) to (1, 1), a row a threshold."""
     ordered = studies.sort_values("probability", ascending=False)
     labels = ordered["label"].to_numpy()
     last_of_tie = np.append(np.diff(ordered["probability"].to_numpy()) != 0, True)
@@ -64,7 +65,7 @@ def draw_roc(points: pd.DataFrame, figures: Mapping[str, Any]) -> Figure:
 def draw_probabilities(studies: pd.DataFrame, points: OperatingPoints) -> Figure:
     """Probabilities of the test studies by label, with the two operating points."""
     figure, axes = _axes(4.6, 4)
-    bins = np.linspace(0, 1, 26)
+    bins = [step / 25 for step in range(26)]
     for label, name, colour in ((0, "normal", NORMAL), (1, "abnormal", ABNORMAL)):
         values = studies.loc[studies["label"] == label, "probability"]
         axes.hist(values, bins, color=colour, alpha=0.65, label=f"labelled {name}")
@@ -97,13 +98,15 @@ def draw_history(history: pd.DataFrame) -> Figure:
 def draw_parts(by_part: Mapping[str, Mapping[str, Any]]) -> Figure:
     """AUROC of the test studies by body part, with intervals."""
     figure, axes = _axes(4.6, 3.6)
-    for height, (part, figures) in enumerate(reversed(by_part.items())):
+    for height, figures in enumerate(reversed(list(by_part.values()))):
         if figures["auroc"] is not None:
             axes.plot([figures["auroc_low"], figures["auroc_high"]], [height] * 2, color="#bbbbbb")
             axes.plot(figures["auroc"], height, "o", color=ABNORMAL)
-    names = [f"{part[3:].lower()} ({by_part[part]['count']})" for part in reversed(by_part)]
+    names = [f"{part[3:].lower()} ({by_part[part]['count']})" for part in reversed(list(by_part))]
     axes.set_yticks(range(len(names)), names)
-    axes.set(xlabel="AUROC with 95 % interval", title="Test studies by body part", xlim=(None, 1.01))
+    axes.set(
+        xlabel="AUROC with 95 % interval", title="Test studies by body part", xlim=(None, 1.01)
+    )
     return figure
 
 
@@ -115,6 +118,7 @@ def draw_views(
 
     Args:
         views: label, probability, body_part and row (into `images`), one row a view shown.
+        images: (M, S, S) uint8, all packed images.
         cams: (len(views), h, w) in the order of `views`.
         limit: the map value drawn in full colour.
     """
@@ -124,14 +128,13 @@ def draw_views(
     grid = figure.subplots(lines, columns, squeeze=False)
     for axes in grid.flat:
         axes.axis("off")
-    shown = zip(grid.flat, views.itertuples(), cams, strict=False)
-    for axes, view, cam in shown:
-        axes.imshow(np.concatenate([_rgb(images[view.row]), _heat(images[view.row], cam, limit)], 1))
-        label = "abnormal" if view.label else "normal"
+    for axes, view, cam in zip(grid.flat, views.to_dict("records"), cams, strict=False):
+        pixels, label = images[view["row"]], LABELS[view["label"]]
+        axes.imshow(np.concatenate([_rgb(pixels), _heat(pixels, cam, limit)], axis=1))
         axes.set_title(
-            f"{view.body_part[3:].lower()}, {label}: {view.probability:.2f}",
+            f"{view['body_part'][3:].lower()}, {label}: {view['probability']:.2f}",
             fontsize=9,
-            color=ABNORMAL if view.label else NORMAL,
+            color=ABNORMAL if view["label"] else NORMAL,
         )
     return figure
 
@@ -147,7 +150,8 @@ def _heat(pixels: Pixels, cam: npt.NDArray[np.float32], limit: float) -> npt.NDA
     strength = np.clip(np.asarray(fitted), 0, 1)  # (S, S)
     opacity = 0.6 * strength[..., None]
     colour = mpl.colormaps["autumn_r"](strength)[..., :3]
-    return np.clip(_rgb(pixels) * (1 - opacity) + colour * opacity, 0, 1)
+    heated: npt.NDArray[np.float64] = _rgb(pixels) * (1 - opacity) + colour * opacity
+    return heated.clip(0, 1)
 
 
 def _axes(width: float, height: float) -> tuple[Figure, Axes]:

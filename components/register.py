@@ -82,7 +82,7 @@ def register(bundle: Path, report: Path, out: Path, config: RegisterConfig) -> N
             run_id = _log_run(client, config, opened, metrics, tags, report)
             version = _create_version(client, config, run_id, bundle, tags)
         client.set_registered_model_alias(config.model_name, CANDIDATE, version)
-        run_id = client.get_model_version(config.model_name, version).run_id
+        registered = client.get_model_version(config.model_name, version)
     except MlflowException as error:
         raise RegistryError(f"{tracking_uri()}: {error.message}") from error
     write_json(
@@ -91,7 +91,7 @@ def register(bundle: Path, report: Path, out: Path, config: RegisterConfig) -> N
             "model_name": config.model_name,
             "version": version,
             "bundle_digest": opened.digest,
-            "run_id": run_id,
+            "run_id": registered.run_id,
         },
     )
     print(f"register: {config.model_name} version {version} is now the {CANDIDATE} -> {out}")
@@ -152,14 +152,12 @@ def _fresh_run(client: MlflowClient, config: RegisterConfig, digest: str) -> str
 
 def _dataset_input(bundle: Bundle) -> DatasetInput:
     provenance = bundle.info.provenance
-    dataset = MetaDataset(
+    dataset = MetaDataset(  # type: ignore[abstract]  # its abstract `profile` is never asked for
         CodeDatasetSource({"code_commit": provenance.code_commit}),
         name="packed images",
         digest=provenance.dataset_sha256[:_DIGEST_LENGTH],
     )
-    return DatasetInput(
-        dataset._to_mlflow_entity(), [InputTag("mlflow.data.context", "training")]
-    )
+    return DatasetInput(dataset._to_mlflow_entity(), [InputTag("mlflow.data.context", "training")])
 
 
 def _create_version(

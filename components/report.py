@@ -62,7 +62,10 @@ def write_report(
         "epochs": chosen.record.config.epochs,
         "verdicts": pd.crosstab(test["label"], pd.Series(verdicts)).to_dict("index"),
     }
-    for file, template, escape in ((REPORT_FILE, "report.html", True), (CARD_FILE, "card.md", False)):
+    for file, template, escape in (
+        (REPORT_FILE, "report.html", True),
+        (CARD_FILE, "card.md", False),
+    ):
         (folder / file).write_text(_render(template, content, escape), encoding="utf-8")
 
 

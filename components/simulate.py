@@ -23,12 +23,12 @@ from tqdm import tqdm
 from bonexray.artifacts import whole_file
 from bonexray.command import run_or_exit, step_parser
 from bonexray.config import SimulateConfig, read_section
-from components.anatomy import Anatomy, draw_build
-from components.film import develop, draw_exposure
-from components.lesions import draw_findings, with_findings
-from components.limbs import build_anatomy
-from components.radiograph import Camera, project
-from components.shapes import turn
+from components.simulator.anatomy import Anatomy, draw_build
+from components.simulator.film import develop, draw_exposure
+from components.simulator.lesions import draw_findings, with_findings
+from components.simulator.limbs import build_anatomy
+from components.simulator.radiograph import Camera, project
+from components.simulator.shapes import turn
 
 ROOT = "MURA-v1.1"
 _MIN_WIDTH_PX = 89  # of MURA's images

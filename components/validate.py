@@ -75,8 +75,8 @@ def problems(
     share = len(quarantine) / num_rows
     if share > config.max_quarantine_fraction:
         shown = "; ".join(
-            f"{row.path} ({row.rules}{': ' + row.error if row.error else ''})"
-            for row in quarantine.head(_MAX_SHOWN).itertuples()
+            f"{row['path']} ({row['rules']}{': ' if row['error'] else ''}{row['error']})"
+            for row in quarantine.head(_MAX_SHOWN).to_dict("records")
         )
         more = f"; and {len(quarantine) - _MAX_SHOWN} more" if len(quarantine) > _MAX_SHOWN else ""
         found.append(

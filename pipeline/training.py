@@ -42,9 +42,7 @@ def build_pipeline(params: dict[str, Any], image: str) -> Callable[..., Any]:
             return task.set_display_name(name).set_container_image(image)
 
         simulated = shown(steps.simulate(params=simulate), "Simulate an archive")
-        ingested = shown(
-            steps.ingest(params=ingest, archive=simulated.outputs["out"]), "Ingest it"
-        )
+        ingested = shown(steps.ingest(params=ingest, archive=simulated.outputs["out"]), "Ingest it")
         dataset = ingested.outputs["out"]
         checked = shown(steps.validate(params=validate, dataset=dataset), "Validate it")
         validated = checked.outputs["out"]
@@ -83,4 +81,4 @@ def build_pipeline(params: dict[str, Any], image: str) -> Callable[..., Any]:
             "Register the candidate",
         )
 
-    return bonexray
+    return bonexray  # type: ignore[no-any-return]  # kfp's decorator

@@ -49,9 +49,12 @@ def approve(
     """Make a version the champion: in the store, in the registry's aliases and on record.
 
     Args:
+        client: the registry.
+        model_name: the model's name in it.
         wanted: a version number or an alias.
         by: who decides.
         reason: why, in words.
+        store: where serving looks.
 
     Raises:
         ConfigError: nobody or no reason was named.
@@ -70,9 +73,7 @@ def approve(
     if champion is not None and champion.version != version.version:
         client.set_registered_model_alias(model_name, PREVIOUS, champion.version)
     client.set_registered_model_alias(model_name, CHAMPION, version.version)
-    store.set_champion(
-        Champion(model_name=model_name, version=str(version.version), digest=digest)
-    )
+    store.set_champion(Champion(model_name=model_name, version=str(version.version), digest=digest))
     print(
         f"release: {model_name} version {version.version} ({digest[:12]}) is the champion; "
         f"approved by {by}"

@@ -41,7 +41,10 @@ def test_a_quarter_turn_moves_the_corners_round() -> None:
 def test_the_same_draws_replay_the_same_batch() -> None:
     config = NOTHING.model_copy(update={"rotate_degrees": 30, "contrast_fraction": 0.5})
     torch.testing.assert_close(
-        apply(images(), drawn(config, seed=5)), apply(images(), drawn(config, seed=5)), atol=0, rtol=0
+        apply(images(), drawn(config, seed=5)),
+        apply(images(), drawn(config, seed=5)),
+        atol=0,
+        rtol=0,
     )
     assert not torch.equal(
         apply(images(), drawn(config, seed=5)), apply(images(), drawn(config, seed=6))

@@ -13,9 +13,7 @@ def test_figures_agree_with_scikit_learn(seed: int) -> None:
     called = scores > 0.5
     assert auroc(labels, scores) == pytest.approx(reference.roc_auc_score(labels, scores))
     assert accuracy(labels, scores) == pytest.approx(reference.accuracy_score(labels, called))
-    assert cohen_kappa(labels, scores) == pytest.approx(
-        reference.cohen_kappa_score(labels, called)
-    )
+    assert cohen_kappa(labels, scores) == pytest.approx(reference.cohen_kappa_score(labels, called))
     assert cross_entropy(labels, scores) == pytest.approx(reference.log_loss(labels, scores))
 
 

@@ -34,7 +34,9 @@ def test_a_temperature_of_one_is_the_sigmoid_and_a_high_one_is_less_sure() -> No
 
 
 def test_no_logit_is_too_large_for_a_probability() -> None:
-    np.testing.assert_allclose(calibrated_probability(np.array([-1e9, 1e9]), 0.01), [0, 1], atol=1e-9)
+    np.testing.assert_allclose(
+        calibrated_probability(np.array([-1e9, 1e9]), 0.01), [0, 1], atol=1e-9
+    )
 
 
 def test_a_study_is_as_probable_as_its_views_on_average() -> None:

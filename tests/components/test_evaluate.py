@@ -22,9 +22,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @pytest.fixture
-def evaluate(
-    tiny_workspace: Path, tiny_params: Path, tmp_path: Path
-) -> Callable[..., None]:
+def evaluate(tiny_workspace: Path, tiny_params: Path, tmp_path: Path) -> Callable[..., None]:
     def run(
         data: Path = tiny_workspace / "data",
         models: Path = tiny_workspace / "models",
@@ -77,8 +75,9 @@ def test_every_split_and_level_has_its_figures_and_intervals(metrics: dict[str, 
             for name in ("accuracy", "loss", "kappa", "auroc"):
                 figures = metrics[split][level]
                 assert figures[f"{name}_low"] <= figures[name] <= figures[f"{name}_high"]
-    assert sum(part["count"] for part in metrics["test_by_part"].values()) == (
-        metrics["test"]["study"]["count"]
+    assert (
+        sum(part["count"] for part in metrics["test_by_part"].values())
+        == (metrics["test"]["study"]["count"])
     )
 
 

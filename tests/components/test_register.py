@@ -55,9 +55,7 @@ def test_the_run_shows_dataset_figures_curves_and_report(
     version = tiny_registry.get_model_version_by_alias("bonexray", "candidate")
     run = tiny_registry.get_run(version.run_id)
     assert run.info.status == "FINISHED"
-    assert run.data.metrics["test/study/auroc"] == pytest.approx(
-        metrics["test"]["study"]["auroc"]
-    )
+    assert run.data.metrics["test/study/auroc"] == pytest.approx(metrics["test"]["study"]["auroc"])
     assert run.data.params["arch"] == "resnet18"
     (dataset,) = run.inputs.dataset_inputs
     assert version.tags["bonexray.dataset_sha256"].startswith(dataset.dataset.digest)

@@ -57,7 +57,9 @@ def approve(version: str = "candidate", by: str = "A. Reader", reason: str = "ga
 
 
 def records(folder: Path) -> list[dict[str, str]]:
-    return [json.loads(line) for line in (folder / "release/records.jsonl").read_text().splitlines()]
+    return [
+        json.loads(line) for line in (folder / "release/records.jsonl").read_text().splitlines()
+    ]
 
 
 def test_the_approved_version_is_what_serving_loads(

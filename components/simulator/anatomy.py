@@ -1,13 +1,13 @@
 """A patient's limb as bones, joints and flesh, and what makes one patient differ from another.
 
-Knows no particular limb (`components.limbs` builds those), no illness, no camera and no labels.
+Knows no particular limb (`limbs` builds those), no illness, no camera and no labels.
 """
 
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from components.shapes import Ball, Shaft, Structure, Vector, turn
+from components.simulator.shapes import Ball, Shaft, Structure, Vector, turn
 
 CORTICAL, SPONGY, MARROW, FLESH = 0.085, 0.036, 0.012, 0.011  # attenuation per mm
 _ORIGIN: Vector = np.zeros(3)

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from components.anatomy import draw_build
-from components.lesions import (
+from components.simulator.anatomy import draw_build
+from components.simulator.lesions import (
     DEGENERATION,
     FRACTURE,
     HARDWARE,
@@ -10,9 +10,9 @@ from components.lesions import (
     draw_findings,
     with_findings,
 )
-from components.limbs import PARTS, build_anatomy
-from components.radiograph import Camera, project
-from components.shapes import turn
+from components.simulator.limbs import PARTS, build_anatomy
+from components.simulator.radiograph import Camera, project
+from components.simulator.shapes import turn
 
 FINDINGS = (FRACTURE, HARDWARE, DEGENERATION, LESION)
 

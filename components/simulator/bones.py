@@ -6,8 +6,8 @@ elbow is at (0, 0, 0).
 
 import numpy as np
 
-from components.anatomy import SPONGY, Build, Joint, Point
-from components.shapes import Structure
+from components.simulator.anatomy import SPONGY, Build, Joint, Point
+from components.simulator.shapes import Structure
 
 
 def forearm_bones(build: Build) -> list[Structure]:

@@ -1,6 +1,6 @@
 """What reaches a detector through solid bodies: the attenuation along parallel rays.
 
-Knows shapes, no anatomy, no labels and no picture: `components.film` develops that.
+Knows shapes, no anatomy, no labels and no picture: `components.simulator.film` develops that.
 
 Frames: a body is in millimetres. A camera looks along its own z; its x runs right and its y runs
 down the image. H, W: image rows and columns. h, w: those of a solid's own box.
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from components.shapes import Ball, Cut, Shaft, Solid, Structure, Vector
+from components.simulator.shapes import Ball, Cut, Shaft, Solid, Structure, Vector
 
 Array = NDArray[np.float32]
 Box = tuple[slice, slice]

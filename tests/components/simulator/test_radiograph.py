@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from components.radiograph import Camera, attenuation, project
-from components.shapes import Ball, Cut, Shaft, Structure, turn
+from components.simulator.radiograph import Camera, attenuation, project
+from components.simulator.shapes import Ball, Cut, Shaft, Structure, turn
 
 SIDE_PX = 61
 ROTATION = turn(np.array([0.3, 1.0, -0.2]), 0.9)

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from components.anatomy import CORTICAL, Anatomy, Joint, Site
-from components.shapes import Ball, Cut, Shaft, Solid, Structure, Vector, turn
+from components.simulator.anatomy import CORTICAL, Anatomy, Joint, Site
+from components.simulator.shapes import Ball, Cut, Shaft, Solid, Structure, Vector, turn
 
 METAL = 0.5  # attenuation per mm
 _NO_TURN: Vector = np.eye(3)

@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from components.anatomy import FLESH, Anatomy, Build, Joint, Site
-from components.bones import RAYS, carpals, forearm_bones, girdle, humerus, ray, ribs
-from components.shapes import Solid, Structure, Vector
+from components.simulator.anatomy import FLESH, Anatomy, Build, Joint, Site
+from components.simulator.bones import RAYS, carpals, forearm_bones, girdle, humerus, ray, ribs
+from components.simulator.shapes import Solid, Structure, Vector
 
 
 def build_anatomy(part: str, build: Build) -> Anatomy:

@@ -1,0 +1,1 @@
+"""Simulated limbs and their radiographs: bodies in millimetres, seen along parallel rays."""
