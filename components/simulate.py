@@ -109,6 +109,10 @@ def _part_counts(split: str, patients: int) -> dict[str, int]:
     counts = np.floor(wanted).astype(int)
     for k in np.argsort(counts - wanted, kind="stable")[: patients - counts.sum()]:
         counts[k] += 1
+    # Two, where there are enough, so that a part can have a patient of either label.
+    while counts.min() < min(2, patients // len(counts)):
+        counts[counts.argmax()] -= 1
+        counts[counts.argmin()] += 1
     return dict(zip(_PART_STUDIES, (int(count) for count in counts), strict=True))
 
 

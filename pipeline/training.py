@@ -7,11 +7,20 @@
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from kfp import dsl
+from kfp.dsl import PipelineTask
 
 from pipeline import steps
+
+
+class Prepared(NamedTuple):
+    """The outputs that training starts from."""
+
+    dataset: Any
+    validated: Any
+    policy: Any
 
 
 def build_pipeline(params: dict[str, Any], image: str) -> Callable[..., Any]:
@@ -38,47 +47,55 @@ def build_pipeline(params: dict[str, Any], image: str) -> Callable[..., Any]:
         evaluate: dict[str, Any] = params["evaluate"],
         register: dict[str, Any] = params["register"],
     ) -> None:
-        def shown(task: dsl.PipelineTask, name: str) -> dsl.PipelineTask:
-            return task.set_display_name(name).set_container_image(image)
-
-        simulated = shown(steps.simulate(params=simulate), "Simulate an archive")
-        ingested = shown(steps.ingest(params=ingest, archive=simulated.outputs["out"]), "Ingest it")
-        dataset = ingested.outputs["out"]
-        checked = shown(steps.validate(params=validate, dataset=dataset), "Validate it")
-        validated = checked.outputs["out"]
-        policy = shown(
-            steps.augment(params=augment, dataset=dataset, validated=validated),
-            "Resolve the augmentation",
-        )
-        with dsl.ParallelFor(archs, name="each-network") as arch:
-            trained = shown(
-                steps.train(
-                    params=train,
-                    arch=arch,
-                    dataset=dataset,
-                    validated=validated,
-                    policy=policy.outputs["out"],
-                ),
-                "Train a network",
-            )
-        evaluated = shown(
-            steps.evaluate(
-                params=evaluate,
-                archs=archs,
-                commit=commit,
-                dataset=dataset,
-                validated=validated,
-                models=dsl.Collected(trained.outputs["out"]),
-            ),
-            "Evaluate",
-        )
-        shown(
-            steps.register(
-                params=register,
-                bundle=evaluated.outputs["out"],
-                report=evaluated.outputs["report"],
-            ),
-            "Register the candidate",
-        )
+        prepared = prepare(image, simulate, ingest, validate, augment)
+        learn(image, prepared, commit, archs, train, evaluate, register)
 
     return bonexray  # type: ignore[no-any-return]  # kfp's decorator
+
+
+def prepare(image: str, simulate: Any, ingest: Any, validate: Any, augment: Any) -> Prepared:
+    """Steps 1 to 4. Settings are pipeline inputs."""
+    simulated = steps.simulate(params=simulate)
+    ingested = steps.ingest(params=ingest, archive=simulated.outputs["out"])
+    dataset = ingested.outputs["out"]
+    checked = steps.validate(params=validate, dataset=dataset)
+    validated = checked.outputs["out"]
+    resolved = steps.augment(params=augment, dataset=dataset, validated=validated)
+    show(simulated, "Simulate an archive", image)
+    show(ingested, "Ingest it", image)
+    show(checked, "Validate it", image)
+    show(resolved, "Resolve the augmentation", image)
+    return Prepared(dataset, validated, resolved.outputs["out"])
+
+
+def learn(
+    image: str,
+    prepared: Prepared,
+    commit: Any,
+    archs: Any,
+    train: Any,
+    evaluate: Any,
+    register: Any,
+) -> None:
+    """Steps 5 to 7. Settings are pipeline inputs."""
+    with dsl.ParallelFor(archs, name="each-network") as arch:
+        trained = steps.train(params=train, arch=arch, **prepared._asdict())
+    evaluated = steps.evaluate(
+        params=evaluate,
+        archs=archs,
+        commit=commit,
+        dataset=prepared.dataset,
+        validated=prepared.validated,
+        models=dsl.Collected(trained.outputs["out"]),
+    )
+    registered = steps.register(
+        params=register, bundle=evaluated.outputs["out"], report=evaluated.outputs["report"]
+    )
+    show(trained, "Train a network", image)
+    show(evaluated, "Evaluate", image)
+    show(registered, "Register the candidate", image)
+
+
+def show(task: PipelineTask, name: str, image: str) -> None:
+    """Give a task the name that the Kubeflow UI shows, and its image."""
+    task.set_display_name(name).set_container_image(image)

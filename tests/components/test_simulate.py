@@ -112,6 +112,21 @@ def test_a_tiny_set_holds_all_parts_with_both_labels_in_each_split(tiny):
             assert (num_labels == 2).all()
 
 
+@pytest.mark.parametrize("patients", range(14, 60))
+def test_a_plan_of_two_patients_a_part_or_more_holds_both_labels_of_all_parts(patients):
+    config = SimulateConfig(seed=1, train_patients=patients, valid_patients=patients)
+    plan = plan_patients(config)
+    assert len(plan) == 2 * patients
+    for split in ("train", "valid"):
+        found = {
+            (patient.part, label)
+            for patient in plan
+            if patient.split == split
+            for label in patient.labels
+        }
+        assert found == {(part, label) for part in PARTS for label in (0, 1)}
+
+
 def test_the_default_plan_has_muras_shares():
     config = SimulateConfig(seed=7, train_patients=560, valid_patients=150)
     plan = plan_patients(config)

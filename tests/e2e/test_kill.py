@@ -88,7 +88,7 @@ def test_a_flow_killed_in_training_goes_on_by_repro_again(
 ) -> None:
     project = shutil.copytree(tiny_workspace, tmp_path / "project", symlinks=True)
     shutil.rmtree(project / "models")
-    shutil.rmtree(project / ".dvc/cache")
+    shutil.rmtree(project / ".dvc/cache")  # else DVC takes the weights from there
     process = subprocess.Popen(
         ["dvc", "repro", "train@resnet18"], cwd=project, env=environment, start_new_session=True
     )
