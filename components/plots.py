@@ -117,7 +117,7 @@ def draw_views(
     """A sheet of views, each beside itself under its heatmap.
 
     Args:
-        views: label, probability, body_part and row (into `images`), one row a view shown.
+        views: label, body_part, row (into `images`) and the probability to caption it with.
         images: (M, S, S) uint8, all packed images.
         cams: (len(views), h, w) in the order of `views`.
         limit: the map value drawn in full colour.

@@ -70,13 +70,13 @@ def write_report(
 
 
 def _sheets(test: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The test studies worth a look: surest right, surest wrong, most doubtful."""
+    """The test studies worth a look: surest right of each part, surest wrong, most doubtful."""
     ordered = test.sort_values(["probability", "study"])
     abnormal, normal = ordered[ordered["label"] == 1], ordered[ordered["label"] == 0]
     half = _STUDIES_SHOWN // 2
     doubt = (test["probability"] - 0.5).abs().sort_values(kind="stable").index
     return {
-        "right": pd.concat([abnormal.tail(half)[::-1], normal.head(half)]),
+        "right": pd.concat([abnormal.groupby("body_part").tail(1), normal.head(1)]),
         "wrong": pd.concat([abnormal.head(half), normal.tail(half)[::-1]]),
         "doubtful": test.loc[doubt[:_STUDIES_SHOWN]],
     }
@@ -88,9 +88,9 @@ def _sheet(chosen: Candidate, studies: pd.DataFrame, images: Pixels) -> Figure:
     best = views.groupby("study")["logit"].idxmax()
     shown = best[studies["study"]].to_numpy()
     positive = chosen.cams.max(axis=(1, 2))
-    return draw_views(
-        views.loc[shown], images, chosen.cams[shown], limit=float(np.quantile(positive, 0.95))
-    )
+    captioned = views.loc[shown].assign(probability=studies["probability"].to_numpy())
+    limit = float(np.quantile(positive, 0.95))
+    return draw_views(captioned, images, chosen.cams[shown], limit)
 
 
 def _save(figure: Figure, folder: Path, name: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from filelock import FileLock
 
 # Before torch is imported, here and in child processes: on images this small more threads only
 # wait for each other.
@@ -60,7 +61,15 @@ TINY: dict[str, Any] = {
 @pytest.fixture(scope="session")
 def tiny_workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project on the tiny set, after one `dvc repro`. Read it; never write into it."""
-    return repro(project_copy(tmp_path_factory.mktemp("tiny") / "project", TINY))
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder, done = shared / "tiny", shared / "tiny.done"
+    with FileLock(shared / "tiny.lock"):
+        if not done.exists():
+            repro(project_copy(folder, TINY))
+            done.touch()
+    return folder
 
 
 @pytest.fixture
