@@ -19,7 +19,7 @@ def step_parser(name: str, summary: str) -> argparse.ArgumentParser:
 
 
 def run_or_exit(name: str, run: Callable[[], None]) -> None:
-    """Call `run`; print a BonexrayError as one line on stderr.
+    """Call `run`; print a BonexrayError, or the system's refusal, as one line on stderr.
 
     Raises:
         SystemExit: with status 1 when the input was at fault. An exception and not a return
@@ -27,6 +27,6 @@ def run_or_exit(name: str, run: Callable[[], None]) -> None:
     """
     try:
         run()
-    except BonexrayError as error:
+    except (BonexrayError, OSError) as error:  # OSError: disk full, no permission, no such place
         print(f"{name}: {error}", file=sys.stderr)
         raise SystemExit(1) from error

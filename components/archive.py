@@ -7,6 +7,7 @@ import csv
 import io
 import threading
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,16 @@ CSV_NAMES = tuple(
     for split in SPLIT_NAMES
     for content in ("image_paths", "labeled_studies")
 )
+# zipfile's ways of saying missing, torn, encrypted or packed by a method it does not know.
+_UNREADABLE_ENTRY = (
+    KeyError,
+    EOFError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 class Archive(Protocol):
@@ -31,7 +42,7 @@ class Archive(Protocol):
         ...
 
     def read(self, name: str) -> bytes:
-        """A file's bytes. Raises OSError or zipfile.BadZipFile when they cannot be had."""
+        """A file's bytes. Raises DataError when they cannot be had."""
         ...
 
 
@@ -54,7 +65,10 @@ class _Folder:
         return sorted(path.relative_to(self._root).as_posix() for path in files)
 
     def read(self, name: str) -> bytes:
-        return (self._root / name).read_bytes()
+        try:
+            return (self._root / name).read_bytes()
+        except OSError as error:
+            raise DataError(f"cannot be read from the archive: {error.strerror}") from error
 
 
 class _Zip:
@@ -67,8 +81,11 @@ class _Zip:
         return sorted(name[len(self._root) :] for name in inside if not name.endswith("/"))
 
     def read(self, name: str) -> bytes:
-        with self._lock:
-            return self._file.read(self._root + name)
+        try:
+            with self._lock:
+                return self._file.read(self._root + name)
+        except _UNREADABLE_ENTRY as error:
+            raise DataError(f"cannot be read from the archive: {error}") from error
 
 
 @contextmanager
@@ -113,16 +130,22 @@ def read_listing(archive: Archive) -> Listing:
         for where, row in _rows(archive, f"{split}_labeled_studies.csv", 2):
             if row[1] not in ("0", "1"):
                 raise DataError(f"{where}: label {row[1]!r}, expected 0 or 1")
-            labels[_below_root(row[0], where)] = int(row[1])
+            study, label = _below_root(row[0], where), int(row[1])
+            if labels.setdefault(study, label) != label:
+                raise DataError(
+                    f"{where}: study {study!r} has label {label}, before it had another"
+                )
     return Listing(images=images, labels=labels)
 
 
 def _rows(archive: Archive, name: str, columns: int) -> Iterator[tuple[str, list[str]]]:
     try:
         text = archive.read(name).decode("utf-8-sig")
-    except (KeyError, OSError, UnicodeDecodeError, zipfile.BadZipFile) as error:
-        raise DataError(f"{name}: cannot be read from the archive: {error}") from error
+    except (DataError, UnicodeDecodeError) as error:
+        raise DataError(f"{name}: {error}") from error
     for number, row in enumerate(csv.reader(io.StringIO(text)), start=1):
+        if not row:
+            continue
         where = f"{name}, line {number}"
         if len(row) != columns:
             raise DataError(f"{where}: {len(row)} columns, expected {columns}")

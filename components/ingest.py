@@ -5,7 +5,6 @@ N files, S the side of the packed image in pixels.
 
 import hashlib
 import os
-import zipfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -115,16 +114,16 @@ def ingest(archive: Path, out: Path, config: IngestConfig) -> None:
 def _pack(source: Archive, rows: list[IndexRow], images: Pixels) -> None:
     size = images.shape[1]
 
-    def fill(position: int, data: bytes | OSError | zipfile.BadZipFile) -> None:
-        if not isinstance(data, bytes):
-            rows[position].error = f"cannot be read from the archive: {data}"
+    def fill(position: int, data: bytes | DataError) -> None:
+        if isinstance(data, DataError):
+            rows[position].error = str(data)
         elif (pixels := read_view(rows[position], data, size)) is not None:
             images[position] = pixels
 
-    def fetch(position: int) -> bytes | OSError | zipfile.BadZipFile:
+    def fetch(position: int) -> bytes | DataError:
         try:
             return source.read(rows[position].path)
-        except (OSError, zipfile.BadZipFile) as error:
+        except DataError as error:
             return error
 
     there = [position for position, row in enumerate(rows) if row.present]

@@ -58,7 +58,7 @@ def approve(
 
     Raises:
         ConfigError: nobody or no reason was named.
-        RegistryError: there is no such version, or it has no lineage of ours.
+        RegistryError: there is no such version, it has no lineage of ours, or the records are torn.
         GateError: its gate did not pass.
         BundleError: the registry's files are not the bundle that was registered.
     """
@@ -126,9 +126,7 @@ def _record(
     path: Path, version: ModelVersion, champion: ModelVersion | None, by: str, reason: str
 ) -> None:
     """Append the decision, unless it is the last one on record: then this run finishes it."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    last: dict[str, Any] = json.loads(lines[-1]) if lines else {}
-    if last.get("version") == str(version.version):
+    if _last_record(path).get("version") == str(version.version):
         return
     record = {
         "action": "approve",
@@ -146,6 +144,16 @@ def _record(
         file.write(json.dumps(record, sort_keys=True) + "\n")
         file.flush()
         os.fsync(file.fileno())
+
+
+def _last_record(path: Path) -> dict[str, Any]:
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    if not lines:
+        return {}
+    try:
+        return dict(json.loads(lines[-1]))
+    except (ValueError, TypeError) as error:
+        raise RegistryError(f"{path}, line {len(lines)}: not a record: {error}") from error
 
 
 def main(argv: Sequence[str] | None = None) -> None:

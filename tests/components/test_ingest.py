@@ -28,6 +28,19 @@ def row_of(index: pd.DataFrame, path: str) -> pd.Series:
     return index.set_index("path").loc[path]
 
 
+def torn_entry(content: bytearray, entry: zipfile.ZipInfo) -> str:
+    content[entry.header_offset + 30 + len(entry.filename) + 200] ^= 0xFF
+    return "Bad CRC-32"
+
+
+def encrypted_entry(content: bytearray, entry: zipfile.ZipInfo) -> str:
+    name = entry.filename.encode()
+    in_directory = content.rindex(name) - 46
+    for flags in (entry.header_offset + 6, in_directory + 8):
+        content[flags] |= 1
+    return "encrypted"
+
+
 def test_every_image_is_packed_once_at_its_row(
     tiny_workspace: Path, tiny_entry: Callable[[str], bytes]
 ) -> None:
@@ -71,6 +84,25 @@ def test_a_truncated_image_becomes_a_row_that_says_so(
     assert not open_images(out)[4].any()
 
 
+@pytest.mark.parametrize("spoil", [torn_entry, encrypted_entry])
+def test_an_entry_that_the_zip_does_not_give_becomes_a_row_that_says_so(
+    tiny_workspace: Path,
+    ingest: Callable[[Path], Path],
+    tmp_path: Path,
+    spoil: Callable[[bytearray, zipfile.ZipInfo], str],
+) -> None:
+    source = tiny_workspace / "data/MURA-sim.zip"
+    path = read_index(tiny_workspace / "data/dataset")["path"][1]
+    with zipfile.ZipFile(source) as archive:
+        entry = archive.getinfo(f"MURA-v1.1/{path}")
+    content = bytearray(source.read_bytes())
+    reason = spoil(content, entry)
+    (tmp_path / "spoilt.zip").write_bytes(content)
+    error = row_of(read_index(ingest(tmp_path / "spoilt.zip")), path)["error"]
+    assert "cannot be read from the archive" in error
+    assert reason in error
+
+
 def test_a_csv_row_that_names_no_file_becomes_a_row_that_names_csv_and_line(
     tiny_workspace: Path, altered_archive: Alter, ingest: Callable[[Path], Path]
 ) -> None:
@@ -105,6 +137,11 @@ def test_a_stray_file_becomes_a_row_that_no_csv_lists(
         ("train_image_paths.csv", None, "train_image_paths.csv, expected one"),
         ("valid_image_paths.csv", None, "valid_image_paths.csv: cannot be read"),
         ("train_labeled_studies.csv", b"MURA-v1.1/train/x/,2\n", "line 1: label '2', expected 0"),
+        (
+            "train_labeled_studies.csv",
+            b"MURA-v1.1/train/x/,1\n\nMURA-v1.1/train/x/,0\n",
+            "line 3: study 'train/x' has label 0, before it had another",
+        ),
         ("train_labeled_studies.csv", b"MURA-v1.1/train/x/\n", "line 1: 1 columns, expected 2"),
         ("train_image_paths.csv", b"MURA-v1.1/../../etc/passwd\n", "line 1: path 'MURA-v1.1/../"),
     ],

@@ -112,6 +112,18 @@ def test_approving_the_champion_again_changes_nothing(
     assert "previous" not in registry.get_registered_model("bonexray").aliases
 
 
+@pytest.mark.usefixtures("registry")
+def test_a_torn_record_stops_the_next_approval_with_its_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "release").mkdir()
+    (tmp_path / "release/records.jsonl").write_text('{"version": "7"}\n{"vers')
+    with pytest.raises(SystemExit, match="1"):
+        approve()
+    assert "records.jsonl, line 2: not a record" in capsys.readouterr().err
+    assert BundleStore(tmp_path / "release").champion() is None
+
+
 KILLED_AFTER_THE_RECORD = """
 import os, signal, sys
 from serving import release
