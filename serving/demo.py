@@ -27,10 +27,10 @@ _STUDIES_FILE = "valid_labeled_studies.csv"
 _START_LIMIT_S = 120
 _MIN_VIEWS = 2
 _WHERE_THINGS_ARE = """
-Where to look next
+Where to look next (commands after: . .venv/bin/activate)
   report         reports/evaluation/report.html
   data checks    reports/validation/data_docs/index.html
-  runs, models   mlflow ui --backend-store-uri sqlite:///mlflow.db   (http://127.0.0.1:5000)
+  runs, models   mlflow ui   (http://127.0.0.1:5000)
   serve          make serve   (http://127.0.0.1:8080)
   ask            python -m serving.client STUDY_FOLDER"""
 
