@@ -44,5 +44,6 @@ lock: .venv/installed ## resolve requirements.lock from pyproject.toml
 profile-mura: ## put the full-size MURA recipe in place of the demonstration's params.yaml
 	cp profiles/mura.yaml params.yaml
 
-clean: ## remove what the flow wrote (the environment and DVC's cache stay)
-	rm -rf data/dataset data/validated data/policy models bundle reports release pipeline.yaml
+clean: ## remove what the flow wrote (approvals, registry and DVC's cache stay)
+	rm -rf data/MURA-sim.zip data/dataset data/validated data/policy models bundle reports \
+		dvc_plots pipeline.yaml

@@ -74,7 +74,7 @@ class TrainConfig(Section):
     learning_rate: Annotated[float, Field(gt=0)]
     weight_decay: Annotated[float, Field(ge=0)]
     plateau_patience: Annotated[int, Field(ge=0)]
-    """Epochs without a better validation loss before the learning rate is divided."""
+    """Epochs without a better validation loss before the rate is multiplied by the factor."""
     plateau_factor: Annotated[float, Field(gt=0, lt=1)]
     part_loss_weight: Annotated[float, Field(ge=0)]
     """Weight of the body-part head's loss beside the abnormality loss."""

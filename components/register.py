@@ -34,6 +34,7 @@ from bonexray.registry import (
     TAG_PREFIX,
     tracking_uri,
 )
+from bonexray.trained import read_record
 
 REGISTRATION_FILE = "registration.json"
 _DIGEST_LENGTH = 36  # MLflow keeps no more of a dataset's digest
@@ -122,12 +123,16 @@ def _log_run(
     ]
     for name, value in tags.items():
         client.set_tag(run_id, name, value)
-    params = bundle.info.model_dump(include={"image", "temperature", "operating_points"})
+    trained = read_record(report)
+    settings = {"arch": trained.arch, "image.size": bundle.info.image.size} | {
+        f"{section}.{name}": value
+        for section, config in (("train", trained.config), ("augment", trained.policy.augment))
+        for name, value in config.model_dump().items()
+    }
     client.log_batch(
         run_id,
         metrics=logged,
-        params=[Param("arch", metrics["arch"])]
-        + [Param(name.replace("/", "."), str(value)) for name, value in flatten(params)],
+        params=[Param(name, str(value)) for name, value in settings.items()],
     )
     client.log_inputs(run_id, [_dataset_input(bundle)])
     client.log_artifacts(run_id, str(report), "report")

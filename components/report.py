@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from bonexray.bundle import BundleInfo
 from bonexray.evaluation import CARD_FILE, HISTORY_FILE, PLOTS_FOLDER, REPORT_FILE, ROC_FILE
 from bonexray.images import Pixels
-from bonexray.verdicts import verdict
+from bonexray.trained import RECORD_FILE
+from bonexray.verdicts import OperatingPoints, verdict
 from components.candidates import Candidate
 from components.plots import (
     draw_history,
@@ -39,17 +40,21 @@ def write_report(
     gate: Mapping[str, Any],
     images: Pixels,
 ) -> None:
-    """Write report.html, model_card.md, roc.csv, history.csv and plots/ into `folder`."""
+    """Write the page, the model card and the plots into `folder`, with the run's own records."""
     test = studies_of(chosen.views[chosen.views["split"] == "test"])
     curve = roc_points(test)
     curve.to_csv(folder / ROC_FILE, index=False)
-    shutil.copyfile(chosen.folder / HISTORY_FILE, folder / HISTORY_FILE)
+    for file in (HISTORY_FILE, RECORD_FILE):
+        shutil.copyfile(chosen.folder / file, folder / file)
     plots = {
         "roc": draw_roc(curve, metrics["test"]["study"]),
         "probabilities": draw_probabilities(test, info.operating_points),
         "parts": draw_parts(metrics["test_by_part"]),
         "history": draw_history(pd.read_csv(folder / HISTORY_FILE)),
-        **{name: _sheet(chosen, studies, images) for name, studies in _sheets(test).items()},
+        **{
+            name: _sheet(chosen, studies, images)
+            for name, studies in _sheets(test, info.operating_points).items()
+        },
     }
     (folder / PLOTS_FOLDER).mkdir()
     pictures = {name: _save(plot, folder / PLOTS_FOLDER, name) for name, plot in plots.items()}
@@ -69,12 +74,13 @@ def write_report(
         (folder / file).write_text(_render(template, content, escape), encoding="utf-8")
 
 
-def _sheets(test: pd.DataFrame) -> dict[str, pd.DataFrame]:
+def _sheets(test: pd.DataFrame, points: OperatingPoints) -> dict[str, pd.DataFrame]:
     """The test studies worth a look: surest right of each part, surest wrong, most doubtful."""
     ordered = test.sort_values(["probability", "study"])
     abnormal, normal = ordered[ordered["label"] == 1], ordered[ordered["label"] == 0]
     half = _STUDIES_SHOWN // 2
-    doubt = (test["probability"] - 0.5).abs().sort_values(kind="stable").index
+    middle = (points.high_sensitivity + points.high_specificity) / 2
+    doubt = (test["probability"] - middle).abs().sort_values(kind="stable").index
     return {
         "right": pd.concat([abnormal.groupby("body_part").tail(1), normal.head(1)]),
         "wrong": pd.concat([abnormal.head(half), normal.tail(half)[::-1]]),

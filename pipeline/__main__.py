@@ -10,9 +10,13 @@ from kfp import compiler
 
 from bonexray.artifacts import whole_file
 from bonexray.command import run_or_exit
-from bonexray.config import SECTIONS, read_params, read_section
+from bonexray.config import SECTIONS, DataConfig, read_params, read_section
+from bonexray.errors import ConfigError
 from pipeline.steps import IMAGE
 from pipeline.training import build_pipeline
+
+SIMULATED_ARCHIVE = "data/MURA-sim.zip"
+"""What `simulate` writes in dvc.yaml."""
 
 
 def compile_pipeline(params: Path, image: str, out: Path) -> None:
@@ -23,6 +27,12 @@ def compile_pipeline(params: Path, image: str, out: Path) -> None:
     """
     for section in SECTIONS.values():
         read_section(str(params), section)
+    archive = read_section(str(params), DataConfig).archive
+    if archive != SIMULATED_ARCHIVE:
+        raise ConfigError(
+            f"{params}: data.archive = {archive!r}: the Kubeflow pipeline reads no archive but "
+            f"the one it simulates, expected {SIMULATED_ARCHIVE!r}"
+        )
     with tempfile.TemporaryDirectory() as folder, whole_file(out) as partial:
         compiled = Path(folder) / "pipeline.yaml"  # kfp chooses the format by the ending
         compiler.Compiler().compile(build_pipeline(read_params(params), image), str(compiled))

@@ -126,18 +126,20 @@ def _record(
     path: Path, version: ModelVersion, champion: ModelVersion | None, by: str, reason: str
 ) -> None:
     """Append the decision, unless it is the last one on record: then this run finishes it."""
-    if _last_record(path).get("version") == str(version.version):
-        return
-    record = {
+    decision = {
         "action": "approve",
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "by": by,
         "reason": reason,
         "model_name": version.name,
         "version": str(version.version),
-        "previous_version": str(champion.version) if champion else "",
         "bundle_digest": version.tags[BUNDLE_DIGEST_TAG],
         "gate_sha256": version.tags.get(GATE_SHA256_TAG, ""),
+    }
+    if decision.items() <= _last_record(path).items():
+        return
+    record = decision | {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "previous_version": str(champion.version) if champion else "",
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:

@@ -57,6 +57,7 @@ def test_the_run_shows_dataset_figures_curves_and_report(
     assert run.info.status == "FINISHED"
     assert run.data.metrics["test/study/auroc"] == pytest.approx(metrics["test"]["study"]["auroc"])
     assert run.data.params["arch"] == "resnet18"
+    assert run.data.params["train.epochs"] == "2"
     (dataset,) = run.inputs.dataset_inputs
     assert version.tags["bonexray.dataset_sha256"].startswith(dataset.dataset.digest)
     history = tiny_registry.get_metric_history(version.run_id, "epoch/val_loss")

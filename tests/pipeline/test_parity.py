@@ -126,6 +126,15 @@ def test_every_step_runs_in_the_image_that_was_asked_for(tmp_path: Path) -> None
     assert {executor["container"]["image"] for executor in executors} == {image}
 
 
+def test_an_archive_that_the_pipeline_would_not_read_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mura = str(ROOT / "profiles/mura.yaml")
+    with pytest.raises(SystemExit, match="1"):
+        compile_main(["compile", "--params", mura, "--out", str(tmp_path / "pipeline.yaml")])
+    assert "data.archive = 'data/MURA-v1.1.zip'" in capsys.readouterr().err
+
+
 def test_a_value_that_a_step_would_refuse_is_refused_when_compiling(
     tiny_params: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

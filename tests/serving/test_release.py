@@ -124,6 +124,13 @@ def test_a_torn_record_stops_the_next_approval_with_its_line(
     assert BundleStore(tmp_path / "release").champion() is None
 
 
+@pytest.mark.usefixtures("registry")
+def test_another_approver_of_the_champion_is_on_record_too(tmp_path: Path) -> None:
+    approve(by="A. Reader")
+    approve(by="B. Reader")
+    assert [record["by"] for record in records(tmp_path)] == ["A. Reader", "B. Reader"]
+
+
 KILLED_AFTER_THE_RECORD = """
 import os, signal, sys
 from serving import release
