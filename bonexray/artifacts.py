@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from bonexray.errors import ConfigError
+
 _CHUNK = 1 << 20
 
 
@@ -23,7 +25,13 @@ def scratch_path(target: Path, purpose: str) -> Path:
 
 
 def remove(path: Path) -> None:
-    """Delete a file or a folder; nothing happens when there is none."""
+    """Delete a file or a folder; nothing happens when there is none.
+
+    Raises:
+        ConfigError: it is the working directory or holds it: an output must have its own place.
+    """
+    if Path.cwd().is_relative_to(path.resolve()):
+        raise ConfigError(f"{path}: is or holds the working directory, expected a place of its own")
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

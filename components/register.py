@@ -72,7 +72,7 @@ def register(bundle: Path, report: Path, out: Path, config: RegisterConfig) -> N
         raise GateError(
             f"{report}: judges bundle {metrics.get('bundle_digest')}, {bundle} is {opened.digest}"
         )
-    if not read_gate(report).get("passed"):
+    if read_gate(report).get("passed") is not True:
         raise GateError(f"{report / GATE_FILE}: the gate refused this bundle")
     _quieten()
     try:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bonexray.artifacts import sha256_json, whole_file, whole_folder, write_json
+from bonexray.artifacts import remove, sha256_json, whole_file, whole_folder, write_json
+from bonexray.errors import ConfigError
 
 
 def test_a_file_appears_only_when_its_block_ends(tmp_path: Path) -> None:
@@ -39,6 +40,18 @@ def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
         with whole_folder(target) as partial:
             (partial / name).write_text(name)
     assert [path.name for path in target.iterdir()] == ["second"]
+
+
+@pytest.mark.parametrize("target", [".", ".."])
+def test_an_output_never_takes_the_place_of_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here/file").write_text("kept")
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(ConfigError, match="is or holds the working directory"):
+        remove(Path(target))
+    assert (tmp_path / "here/file").read_text() == "kept"
 
 
 KILLED = """
