@@ -142,14 +142,16 @@ def _record(
         "previous_version": str(champion.version) if champion else "",
     }
     path.parent.mkdir(parents=True, exist_ok=True)
+    # A record that lost its line's end must not swallow this one.
+    gap = "\n" if path.exists() and path.read_bytes()[-1:] not in (b"", b"\n") else ""
     with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(record, sort_keys=True) + "\n")
+        file.write(gap + json.dumps(record, sort_keys=True) + "\n")
         file.flush()
         os.fsync(file.fileno())
 
 
 def _last_record(path: Path) -> dict[str, Any]:
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    lines = path.read_bytes().splitlines() if path.exists() else []
     if not lines:
         return {}
     try:

@@ -22,6 +22,7 @@ from PIL import Image
 from bonexray.artifacts import write_json
 from bonexray.bundle import INFO_FILE, MODEL_FILE, BundleInfo, Provenance, seal_bundle
 from bonexray.images import ImageSpec
+from bonexray.studies import BODY_PARTS
 from bonexray.verdicts import OperatingPoints
 from serving.store import BundleStore, Champion
 
@@ -30,15 +31,6 @@ SIZE = 32
 MEAN, STD = 0.5, 0.25
 GAIN = 2.0
 TEMPERATURE = 1.5
-BODY_PARTS = (
-    "XR_ELBOW",
-    "XR_FINGER",
-    "XR_FOREARM",
-    "XR_HAND",
-    "XR_HUMERUS",
-    "XR_SHOULDER",
-    "XR_WRIST",
-)
 
 
 def mean_network() -> onnx.ModelProto:

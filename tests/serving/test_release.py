@@ -131,6 +131,14 @@ def test_another_approver_of_the_champion_is_on_record_too(tmp_path: Path) -> No
     assert [record["by"] for record in records(tmp_path)] == ["A. Reader", "B. Reader"]
 
 
+@pytest.mark.usefixtures("registry")
+def test_a_record_without_its_lines_end_is_not_glued_to_the_next(tmp_path: Path) -> None:
+    (tmp_path / "release").mkdir()
+    (tmp_path / "release/records.jsonl").write_text('{"version": "7"}')
+    approve()
+    assert [record["version"] for record in records(tmp_path)] == ["7", "1"]
+
+
 KILLED_AFTER_THE_RECORD = """
 import os, signal, sys
 from serving import release
