@@ -10,6 +10,29 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from bonexray.errors import ConfigError
 
 Arch = Literal["resnet18", "resnet50", "resnet101"]
+Fault = Literal[
+    "truncated",
+    "zero_byte",
+    "wrong_extension",
+    "sixteen_bit",
+    "rgb",
+    "rgba",
+    "palette",
+    "constant",
+    "inverted",
+    "absurd_aspect",
+    "pixel_bomb",
+    "stray",
+    "row_without_file",
+    "file_without_row",
+    "label_disagrees",
+    "study_without_image",
+    "same_image_two_patients",
+    "near_duplicate",
+    "patient_in_both_splits",
+    "zip_slip",
+    "zip_bomb",
+]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -29,11 +52,15 @@ class DataConfig(Section):
 
 
 class SimulateConfig(Section):
-    """The simulated archive: as many patients as asked for, in MURA's layout."""
+    """The simulated archive: MURA's layout, and its counts times `scale`."""
 
     seed: Seed
-    train_patients: Positive
-    valid_patients: Positive
+    scale: Annotated[float, Field(gt=0, le=1)]
+    """1.0 gives MURA's own numbers of patients, studies and images, per split, part and label."""
+    difficulty: Fraction
+    """How hard findings are to see: 0 is plain, 1 hardly visible."""
+    faults: dict[Fault, Fraction]
+    """Share of what a fault can befall (images, studies or patients) that it is planted in."""
 
 
 class IngestConfig(Section):
@@ -41,6 +68,8 @@ class IngestConfig(Section):
 
     image_size: Annotated[int, Field(ge=32, le=1024)]
     """Side of the packed square image in pixels; the long side is fitted to it."""
+    archive_sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
+    """What the archive's bytes must be; empty when they may be any."""
 
 
 class ValidateConfig(Section):
@@ -49,6 +78,10 @@ class ValidateConfig(Section):
     seed: Seed
     val_fraction: Annotated[float, Field(gt=0, lt=1)]
     """Share of MURA's train patients that become `val`."""
+    folds: Annotated[int, Field(ge=2, le=20)]
+    """Parts into which the patients of `train` and `val` are cut for cross-validation."""
+    colour_modes: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Pillow's names of the modes that an image may have: L is 8-bit grey, RGB is colour."""
     max_quarantine_fraction: Fraction
     """The flow stops when more than this share of the rows is quarantined."""
 

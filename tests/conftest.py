@@ -21,9 +21,15 @@ ROOT = Path(__file__).parent.parent
 
 TINY: dict[str, Any] = {
     "data": {"archive": "data/MURA-sim.zip"},
-    "simulate": {"seed": 3, "train_patients": 36, "valid_patients": 14},
-    "ingest": {"image_size": 32},
-    "validate": {"seed": 3, "val_fraction": 0.35, "max_quarantine_fraction": 0.0},
+    "simulate": {"seed": 3, "scale": 0.003, "difficulty": 0.3, "faults": {}},
+    "ingest": {"image_size": 32, "archive_sha256": ""},
+    "validate": {
+        "seed": 3,
+        "val_fraction": 0.35,
+        "folds": 3,
+        "colour_modes": ["L"],
+        "max_quarantine_fraction": 0.0,
+    },
     "augment": {
         "seed": 3,
         "flip_probability": 0.5,
