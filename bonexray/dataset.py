@@ -2,14 +2,17 @@
 
 images.npy         (N, S, S) uint8, one letterboxed image a file of the archive
 index.parquet      N rows, what ingest saw of each file
+origin.json        what the archive claims to be
 manifest.parquet   the accepted views: row (into images.npy), path, study, patient,
-                   body_part, label (0 or 1), split (train, val or test)
+                   body_part, label (0 or 1), split (train, val or test), fold (-1 in test)
+profile.json       what the images of `train` are like
 """
 
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bonexray.artifacts import sha256_file
 from bonexray.errors import DataError
@@ -17,9 +20,22 @@ from bonexray.images import Pixels
 
 IMAGES_FILE = "images.npy"
 INDEX_FILE = "index.parquet"
+ORIGIN_FILE = "origin.json"
 MANIFEST_FILE = "manifest.parquet"
+PROFILE_FILE = "profile.json"
 
-MANIFEST_COLUMNS = ["row", "path", "study", "patient", "body_part", "label", "split"]
+MANIFEST_COLUMNS = ["row", "path", "study", "patient", "body_part", "label", "split", "fold"]
+
+
+class Origin(BaseModel):
+    """Where packed images come from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    origin: str
+    """`simulated`, or the root folder that the archive's CSVs name, such as `MURA-v1.1`."""
+    archive_sha256: str
+    """Digest that the archive had to have; empty when none was pinned."""
 
 
 def open_images(dataset: Path) -> Pixels:
@@ -37,6 +53,16 @@ def open_images(dataset: Path) -> Pixels:
 def read_index(dataset: Path) -> pd.DataFrame:
     """Read index.parquet. Raises DataError."""
     return _read_table(dataset / INDEX_FILE)
+
+
+def read_origin(dataset: Path) -> Origin:
+    """Read origin.json. Raises DataError."""
+    path = dataset / ORIGIN_FILE
+    try:
+        return Origin.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{path}: not readable as a dataset's origin: {reason}") from error
 
 
 def read_manifest(validated: Path) -> pd.DataFrame:

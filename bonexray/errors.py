@@ -4,6 +4,7 @@ BonexrayError
   ├── ConfigError    params.yaml or a flag holds a value that cannot be used
   ├── DataError      an archive, an index or a step's input is missing or not what it claims
   ├── ImageError     bytes that are not an image we accept
+  │     └── TooManyPixelsError   an image that would unpack to more than we hold in memory
   ├── BundleError    a bundle that is incomplete, altered or of another format
   ├── GateError      the data or the model was checked and refused; a report says why
   └── RegistryError  the model registry does not hold what was asked for
@@ -27,6 +28,10 @@ class DataError(BonexrayError):
 
 class ImageError(BonexrayError):
     """Bytes that are not an image we accept."""
+
+
+class TooManyPixelsError(ImageError):
+    """An image that would unpack to more pixels than we hold in memory: a decompression bomb."""
 
 
 class BundleError(BonexrayError):

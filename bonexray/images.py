@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, Field
 
-from bonexray.errors import ImageError
+from bonexray.errors import ImageError, TooManyPixelsError
 
 MAX_PIXELS = 64_000_000
 """A plain radiograph has up to some 20 million; a decompression bomb has more than this."""
@@ -40,8 +40,9 @@ def open_image(data: bytes) -> Image.Image:
     """Decode a whole PNG or JPEG.
 
     Raises:
-        ImageError: the bytes are empty, of another format, cut short, corrupt, or more than
-            MAX_PIXELS. The message never repeats the bytes.
+        TooManyPixelsError: it declares more than MAX_PIXELS; nothing was decoded.
+        ImageError: the bytes are empty, of another format, cut short or corrupt. The message
+            never repeats the bytes.
     """
     if not data.startswith((_PNG_SIGNATURE, _JPEG_SIGNATURE)):
         raise ImageError(f"{len(data)} bytes that are neither PNG nor JPEG")
@@ -50,12 +51,12 @@ def open_image(data: bytes) -> Image.Image:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(data), formats=_FORMATS)
             if image.width * image.height > MAX_PIXELS:
-                raise ImageError(
+                raise TooManyPixelsError(
                     f"{image.width} x {image.height} pixels, expected at most {MAX_PIXELS:,}"
                 )
             image.load()
     except Image.DecompressionBombError as error:
-        raise ImageError(f"more than {MAX_PIXELS:,} pixels") from error
+        raise TooManyPixelsError(f"more than {MAX_PIXELS:,} pixels") from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         # Pillow's own text may repeat bytes of the file, which may be a patient's.
         raise ImageError(
@@ -64,29 +65,33 @@ def open_image(data: bytes) -> Image.Image:
     return image
 
 
-def to_grey(image: Image.Image) -> Pixels:
-    """The image as (H, W) uint8. 16-bit values keep their upper eight bits."""
+def to_grey(image: Image.Image) -> Image.Image:
+    """The image in 8-bit grey (mode L). 16-bit values keep their upper eight bits."""
+    if image.mode == "L":
+        return image
     if image.mode.startswith("I"):
-        deep = np.asarray(image).astype(np.int64)  # (H, W), 0 to 65535
-        return (np.clip(deep, 0, 65535) >> 8).astype(np.uint8)
-    return np.asarray(image.convert("L"))
+        deep = np.asarray(image)  # (H, W), 0 to 65535, in uint16 or int32
+        return Image.fromarray((np.clip(deep, 0, 65535) >> 8).astype(np.uint8))
+    return image.convert("L")
 
 
-def letterbox(pixels: Pixels, size: int) -> Pixels:
-    """Fit the long side to `size`, keep the aspect ratio, centre on black: (H, W) -> (S, S)."""
-    height, width = pixels.shape
-    scale = size / max(height, width)
-    fitted = (max(1, round(width * scale)), max(1, round(height * scale)))
-    resized = Image.fromarray(pixels).resize(fitted, Image.Resampling.BILINEAR, reducing_gap=3.0)
-    square = np.zeros((size, size), np.uint8)
-    left, top = (size - fitted[0]) // 2, (size - fitted[1]) // 2
-    square[top : top + fitted[1], left : left + fitted[0]] = np.asarray(resized)
-    return square
+def fit(grey: Image.Image, size: int) -> Image.Image:
+    """Fit the long side of a grey image to `size`; the aspect ratio is kept."""
+    scale = size / max(grey.size)
+    fitted = (max(1, round(grey.width * scale)), max(1, round(grey.height * scale)))
+    return grey.resize(fitted, Image.Resampling.BILINEAR, reducing_gap=1.5)
+
+
+def letterbox(fitted: Image.Image, size: int) -> Pixels:
+    """Centre a fitted image on a black square: (S, S) uint8."""
+    square = Image.new("L", (size, size))
+    square.paste(fitted, ((size - fitted.width) // 2, (size - fitted.height) // 2))
+    return np.asarray(square)
 
 
 def read_square(data: bytes, size: int) -> Pixels:
     """Encoded bytes -> (S, S) uint8. Raises ImageError as `open_image` does."""
-    return letterbox(to_grey(open_image(data)), size)
+    return letterbox(fit(to_grey(open_image(data)), size), size)
 
 
 def normalise(squares: Pixels, spec: ImageSpec) -> npt.NDArray[np.float32]:

@@ -15,13 +15,18 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from bonexray.errors import DataError
+from components import mura
 
-SPLIT_NAMES = ("train", "valid")
 CSV_NAMES = tuple(
     f"{split}_{content}.csv"
-    for split in SPLIT_NAMES
+    for split in mura.SPLITS
     for content in ("image_paths", "labeled_studies")
 )
+SIMULATION_FILE = "simulation.json"
+"""Lies beside the root of an archive that `simulate` wrote: how it was made, and its faults."""
+SIMULATED = "simulated"
+MAX_FILE_BYTES = 64 << 20
+"""Of one unpacked file; MURA's largest image has less than one MiB."""
 # zipfile's ways of saying missing, torn, encrypted or packed by a method it does not know.
 _UNREADABLE_ENTRY = (
     KeyError,
@@ -37,6 +42,11 @@ _UNREADABLE_ENTRY = (
 class Archive(Protocol):
     """The files below MURA's root."""
 
+    @property
+    def origin(self) -> str:
+        """What it claims to be: `simulated`, or the root that its CSVs name (`MURA-v1.1`)."""
+        ...
+
     def names(self) -> list[str]:
         """Every file's path below the root, sorted."""
         ...
@@ -50,31 +60,40 @@ class Archive(Protocol):
 class Listing:
     """What the four CSVs say."""
 
-    images: dict[str, str]
-    """Image path -> where it is listed ("train_image_paths.csv, line 3")."""
+    images: dict[str, int]
+    """Image path -> its line in the CSV of its split."""
     labels: dict[str, int]
     """Study folder -> 0 or 1."""
 
+    def where(self, path: str) -> str:
+        """Where a listed image is listed."""
+        return f"{path.split('/')[0]}_image_paths.csv, line {self.images[path]}"
+
 
 class _Folder:
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, simulated: bool) -> None:
         self._root = root
+        self.origin = SIMULATED if simulated else _claimed_root(self)
 
     def names(self) -> list[str]:
         files = (path for path in self._root.rglob("*") if path.is_file())
         return sorted(path.relative_to(self._root).as_posix() for path in files)
 
     def read(self, name: str) -> bytes:
+        path = self._root / name
         try:
-            return (self._root / name).read_bytes()
+            if path.stat().st_size > MAX_FILE_BYTES:
+                raise DataError(f"has more than {MAX_FILE_BYTES:,} bytes")
+            return path.read_bytes()
         except OSError as error:
             raise DataError(f"cannot be read from the archive: {error.strerror}") from error
 
 
 class _Zip:
-    def __init__(self, file: zipfile.ZipFile, root: str) -> None:
+    def __init__(self, file: zipfile.ZipFile, root: str, simulated: bool) -> None:
         self._file, self._root = file, root
         self._lock = threading.Lock()
+        self.origin = SIMULATED if simulated else _claimed_root(self)
 
     def names(self) -> list[str]:
         inside = (name for name in self._file.namelist() if name.startswith(self._root))
@@ -93,27 +112,86 @@ def open_archive(path: Path) -> Iterator[Archive]:
     """Open MURA from a .zip or a folder.
 
     Raises:
-        DataError: there is nothing at `path`, it is neither, or MURA's CSVs are not in it.
+        DataError: there is nothing at `path`, it is neither, MURA's CSVs are not in it, it is
+            MURA-v1.0, an entry climbs out of its folder or unpacks to more than MAX_FILE_BYTES;
+            or, at the end, it is no longer what it was when it was opened.
     """
     if path.is_dir():
-        roots = sorted(found.parent for found in path.rglob(CSV_NAMES[0]))
-        yield _Folder(Path(_only_root(path, [str(root) for root in roots])))
-        return
-    if not path.exists():
-        raise DataError(f"{path}: no such archive; expected a MURA .zip or an unpacked folder")
+        before = _fingerprint(path)
+        root = Path(_only_root(path, (found.as_posix() for found in path.rglob(CSV_NAMES[0]))))
+        _refuse_withdrawn(path, (str(root),))
+        yield _Folder(root, (root.parent / SIMULATION_FILE).exists())
+    else:
+        if not path.exists():
+            raise DataError(f"{path}: no such archive; expected a MURA .zip or an unpacked folder")
+        before = _fingerprint(path)
+        try:
+            file = zipfile.ZipFile(path)
+        except (zipfile.BadZipFile, OSError) as error:
+            raise DataError(f"{path}: not a zip file ({error}); expected a MURA .zip") from error
+        with file:
+            _refuse_hostile(path, file.infolist())
+            _refuse_withdrawn(path, file.namelist())
+            root_name = _only_root(path, file.namelist())
+            beside = f"{PurePosixPath(root_name).parent / SIMULATION_FILE}"
+            yield _Zip(file, root_name, beside in file.NameToInfo)
+    if _fingerprint(path) != before:
+        raise DataError(f"{path}: was changed while it was read; nothing was kept of it")
+
+
+def _fingerprint(path: Path) -> list[tuple[str, int, int]]:
+    """Name, size and time of each file."""
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
     try:
-        file = zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
-        raise DataError(f"{path}: not a zip file ({error}); expected a MURA .zip") from error
-    with file:
-        listed = (name for name in file.namelist() if name.endswith(CSV_NAMES[0]))
-        yield _Zip(file, _only_root(path, [name[: -len(CSV_NAMES[0])] for name in listed]))
+        stats = [(str(file), file.stat()) for file in files]
+    except OSError as error:
+        raise DataError(f"{path}: was changed while it was read: {error}") from error
+    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
 
 
-def _only_root(path: Path, roots: list[str]) -> str:
+def _refuse_hostile(path: Path, entries: list[zipfile.ZipInfo]) -> None:
+    seen = set()
+    for entry in entries:
+        parts = PurePosixPath(entry.filename.replace("\\", "/"))
+        if parts.is_absolute() or ".." in parts.parts or ":" in parts.parts[:1]:
+            raise DataError(f"{path}: entry {entry.filename!r} climbs out of its folder (zip slip)")
+        if entry.file_size > MAX_FILE_BYTES:
+            raise DataError(
+                f"{path}: entry {entry.filename!r} unpacks from {entry.compress_size:,} to "
+                f"{entry.file_size:,} bytes, expected at most {MAX_FILE_BYTES:,} "
+                "(decompression bomb)"
+            )
+        if entry.filename in seen:
+            raise DataError(f"{path}: entry {entry.filename!r} is there twice")
+        seen.add(entry.filename)
+
+
+def _refuse_withdrawn(path: Path, names: "list[str] | tuple[str, ...]") -> None:
+    if any(mura.WITHDRAWN_ROOT in PurePosixPath(name).parts for name in names):
+        raise DataError(
+            f"{path}: is {mura.WITHDRAWN_ROOT}, which Stanford withdrew because patient data is "
+            f"in it; delete it and get {mura.ROOT}"
+        )
+
+
+def _only_root(path: Path, names: "list[str] | Iterator[str]") -> str:
+    roots = [
+        name.removesuffix(CSV_NAMES[0])
+        for name in names
+        if PurePosixPath(name).name == CSV_NAMES[0]
+    ]
     if len(roots) != 1:
         raise DataError(f"{path}: holds {len(roots)} files {CSV_NAMES[0]}, expected one")
     return roots[0]
+
+
+def _claimed_root(archive: Archive) -> str:
+    """The first part of the paths in the CSVs. Raises DataError when it is MURA-v1.0's."""
+    for _, row in _rows(archive, CSV_NAMES[0], 1):
+        claimed = row[0].split("/")[0]
+        _refuse_withdrawn(Path(CSV_NAMES[0]), (claimed,))
+        return claimed
+    return ""
 
 
 def read_listing(archive: Archive) -> Listing:
@@ -122,12 +200,17 @@ def read_listing(archive: Archive) -> Listing:
     Raises:
         DataError: a CSV is missing or a row does not have its form; names file and line.
     """
-    images: dict[str, str] = {}
+    images: dict[str, int] = {}
     labels: dict[str, int] = {}
-    for split in SPLIT_NAMES:
-        for where, row in _rows(archive, f"{split}_image_paths.csv", 1):
-            images[_below_root(row[0], where)] = where
-        for where, row in _rows(archive, f"{split}_labeled_studies.csv", 2):
+    for split in mura.SPLITS:
+        for line, row in _rows(archive, f"{split}_image_paths.csv", 1):
+            where = f"{split}_image_paths.csv, line {line}"
+            image = _below_root(row[0], where)
+            if not image.startswith(f"{split}/"):
+                raise DataError(f"{where}: path {row[0]!r}, expected one below {split}/")
+            images[image] = line
+        for line, row in _rows(archive, f"{split}_labeled_studies.csv", 2):
+            where = f"{split}_labeled_studies.csv, line {line}"
             if row[1] not in ("0", "1"):
                 raise DataError(f"{where}: label {row[1]!r}, expected 0 or 1")
             study, label = _below_root(row[0], where), int(row[1])
@@ -138,18 +221,21 @@ def read_listing(archive: Archive) -> Listing:
     return Listing(images=images, labels=labels)
 
 
-def _rows(archive: Archive, name: str, columns: int) -> Iterator[tuple[str, list[str]]]:
+def _rows(archive: Archive, name: str, columns: int) -> Iterator[tuple[int, list[str]]]:
     try:
         text = archive.read(name).decode("utf-8-sig")
     except (DataError, UnicodeDecodeError) as error:
         raise DataError(f"{name}: {error}") from error
-    for number, row in enumerate(csv.reader(io.StringIO(text)), start=1):
-        if not row:
-            continue
-        where = f"{name}, line {number}"
-        if len(row) != columns:
-            raise DataError(f"{where}: {len(row)} columns, expected {columns}")
-        yield where, row
+    lines = csv.reader(io.StringIO(text))
+    try:
+        for number, row in enumerate(lines, start=1):
+            if not row:
+                continue
+            if len(row) != columns:
+                raise DataError(f"{name}, line {number}: {len(row)} columns, expected {columns}")
+            yield number, row
+    except csv.Error as error:
+        raise DataError(f"{name}, line {lines.line_num}: {error}") from error
 
 
 def _below_root(path: str, where: str) -> str:

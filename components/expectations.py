@@ -1,83 +1,99 @@
-"""The Great Expectations suites over the index, and what their failures mean.
+"""What the data must be: the Great Expectations suites over the index and the manifest.
 
-A failed *row* expectation (severity `warning`) puts the row into quarantine under its rule's name.
-A failed *critical* expectation stops the flow. The only module that knows Great Expectations;
-importing it takes seconds, so only `validate` does.
+A row that fails a `warning` goes into quarantine under its rule's name. A failed `critical` stops
+the flow. `info` is told and changes nothing. Importing Great Expectations takes seconds, so only
+`validate` imports this module.
 """
 
-import os
-import shutil
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
-from urllib.request import url2pathname
 
 import pandas as pd
 
+from bonexray.config import ValidateConfig
 from bonexray.studies import BODY_PARTS
-
-# Read at import: no usage events leave the hospital's network.
-os.environ["GX_ANALYTICS_ENABLED"] = "false"
-
-import great_expectations as gx  # noqa: E402  (after the line above)
-from great_expectations.checkpoint import UpdateDataDocsAction  # noqa: E402
-from great_expectations.data_context.types.base import ProgressBarsConfig  # noqa: E402
-from great_expectations.expectations import core as gxe  # noqa: E402
-from great_expectations.expectations.expectation import Expectation  # noqa: E402
-from great_expectations.expectations.metadata_types import FailureSeverity  # noqa: E402
+from components import mura
+from components.gx import Expectation, FailureSeverity, gxe
+from components.index import PROBLEMS
 
 MIN_SIDE_PX, MAX_SIDE_PX = 64, 8192
+MAX_ASPECT_RATIO = 6.0
+"""MURA's bounds of width and height allow up to 5.8."""
 MIN_PIXEL_STD = 1.0
+MIN_PIXEL_MEAN, MAX_PIXEL_MEAN = 4.0, 235.0
+MAX_EDGE_BRIGHTNESS = 0.45
+MIN_SHARPNESS = 1e-4
+MAX_VIEWS = 16
+"""Of one study; serving takes no more."""
+MAX_DIVERGENCE = 0.1
+"""Kullback-Leibler, in nats: of shares from the reference's."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Finding:
-    """The outcome of one expectation."""
-
-    suite: str
-    rule: str
-    severity: str
-    passed: bool
-    num_unexpected: int
-    paths: tuple[str, ...]
-    """Paths of the rows that failed it; empty for expectations about the whole table."""
-    problem: str
-    """Why the expectation could not be computed, or what was observed; empty when it passed."""
-
-
-def file_expectations() -> list[Expectation]:
-    """What each file must be; a file that is not goes into quarantine."""
+def file_expectations(config: ValidateConfig) -> list[Expectation]:
+    """What each file must be, on the index with its derived columns."""
     return [
-        _row(gxe.ExpectColumnValuesToBeInSet, "unusable", column="error", value_set=[""]),
-        _row(gxe.ExpectColumnValuesToBeInSet, "unlisted", column="listed", value_set=[True]),
-        _row(
+        *(
+            _warn(
+                gxe.ExpectColumnValuesToNotBeInSet, problem, column="problem", value_set=[problem]
+            )
+            for problem in PROBLEMS
+        ),
+        _warn(gxe.ExpectColumnValuesToBeInSet, "unlisted", column="listed", value_set=[True]),
+        _warn(
             gxe.ExpectColumnPairValuesToBeEqual,
             "label_disagrees",
             column_A="folder_label",
             column_B="csv_label",
         ),
-        _row(
-            gxe.ExpectColumnValuesToBeBetween,
-            "width_out_of_range",
-            column="width",
-            min_value=MIN_SIDE_PX,
-            max_value=MAX_SIDE_PX,
+        _warn(
+            gxe.ExpectColumnValuesToBeInSet, "wrong_extension", column="format", value_set=["PNG"]
         ),
-        _row(
-            gxe.ExpectColumnValuesToBeBetween,
-            "height_out_of_range",
-            column="height",
-            min_value=MIN_SIDE_PX,
-            max_value=MAX_SIDE_PX,
+        _warn(
+            gxe.ExpectColumnValuesToBeInSet,
+            "colour_mode",
+            column="mode",
+            value_set=list(config.colour_modes),
         ),
-        _row(
-            gxe.ExpectColumnValuesToBeBetween,
-            "constant_image",
-            column="pixel_std",
-            min_value=MIN_PIXEL_STD,
+        _warn(gxe.ExpectColumnValuesToBeInSet, "bit_depth", column="bit_depth", value_set=[8]),
+        *_bounds(),
+        _warn(
+            gxe.ExpectColumnValuesToBeInSet,
+            "duplicate_across_patients",
+            column="copied_elsewhere",
+            value_set=[False],
         ),
-        _row(gxe.ExpectColumnValuesToBeUnique, "duplicate_image", column="sha256"),
+        _warn(
+            gxe.ExpectColumnValuesToBeNull,
+            "near_duplicate_across_patients",
+            column="near_duplicate_of",
+        ),
+        _info(
+            gxe.ExpectColumnValuesToBeInSet,
+            "repeated_view",
+            column="repeats_own",
+            value_set=[False],
+        ),
+        _critical(
+            gxe.ExpectColumnValuesToBeBetween,
+            "patient_in_both_splits",
+            column="mura_splits_of_patient",
+            max_value=1,
+        ),
+    ]
+
+
+def _bounds() -> list[Expectation]:
+    between: dict[str, tuple[str, float | None, float | None]] = {
+        "width_out_of_range": ("width", MIN_SIDE_PX, MAX_SIDE_PX),
+        "height_out_of_range": ("height", MIN_SIDE_PX, MAX_SIDE_PX),
+        "absurd_aspect": ("aspect_ratio", None, MAX_ASPECT_RATIO),
+        "constant_image": ("pixel_std", MIN_PIXEL_STD, None),
+        "badly_exposed": ("pixel_mean", MIN_PIXEL_MEAN, MAX_PIXEL_MEAN),
+        "inverted": ("edge_brightness", None, MAX_EDGE_BRIGHTNESS),
+        "blurred": ("sharpness", MIN_SHARPNESS, None),
+    }
+    return [
+        _warn(gxe.ExpectColumnValuesToBeBetween, rule, column=column, min_value=low, max_value=high)
+        for rule, (column, low, high) in between.items()
     ]
 
 
@@ -104,10 +120,88 @@ def manifest_expectations() -> list[Expectation]:
             column="body_part",
             value_set=list(BODY_PARTS),
         ),
+        _info(
+            gxe.ExpectColumnValuesToBeBetween,
+            "views_per_study",
+            column="views_in_study",
+            min_value=1,
+            max_value=MAX_VIEWS,
+        ),
+        _info(
+            gxe.ExpectColumnKLDivergenceToBeLessThan,
+            "proportions_of_mura",
+            column="stratum",
+            partition_object=_published_shares(),
+            threshold=MAX_DIVERGENCE,
+        ),
     ]
 
 
-def _row(kind: type[Expectation], rule: str, **settings: Any) -> Expectation:
+def _published_shares() -> dict[str, list[Any]]:
+    counts = {
+        f"{split}/{part}/{label}": count
+        for split, parts in mura.IMAGES.items()
+        for part, pair in parts.items()
+        for label, count in enumerate(pair)
+    }
+    total = sum(counts.values())
+    return {"values": list(counts), "weights": [count / total for count in counts.values()]}
+
+
+def totals_expectations() -> list[Expectation]:
+    """What an archive that calls itself MURA-v1.1 must hold, on the table of `totals`."""
+    return [
+        _critical(
+            gxe.ExpectColumnPairValuesToBeEqual,
+            "published_totals",
+            column_A="listed",
+            column_B="published",
+        )
+    ]
+
+
+def totals(index: pd.DataFrame) -> pd.DataFrame:
+    """What the CSVs list beside what was published: patients, studies and images.
+
+    Returns:
+        Columns path (what is counted), listed and published.
+    """
+    listed = index[index["listed"] & (index["patient"] != "")]
+    patients = listed.groupby("mura_split")["patient"].nunique()
+    rows = [
+        (f"{split}: patients", int(patients.get(split, 0)), published)
+        for split, published in mura.PATIENTS.items()
+    ]
+    keys = ["mura_split", "body_part", "csv_label"]
+    images = listed[listed["problem"] != "study_without_image"].groupby(keys).size()
+    studies = listed.groupby(keys)["study"].nunique()
+    for what, found, published_by in (
+        ("studies", studies, mura.STUDIES),
+        ("images", images, mura.IMAGES),
+    ):
+        for split, parts in published_by.items():
+            for part, pair in parts.items():
+                for label, published in enumerate(pair):
+                    name = f"{split}/{part}/{mura.LABELS[label]}: {what}"
+                    rows.append((name, int(found.get((split, part, label), 0)), published))
+    return pd.DataFrame(rows, columns=["path", "listed", "published"])
+
+
+def drift_expectations(profile: dict[str, dict[str, list[Any]]]) -> list[Expectation]:
+    """What images must still be like: the champion's training images, property by property."""
+    return [
+        _info(
+            gxe.ExpectColumnKLDivergenceToBeLessThan,
+            f"drift_of_{column}",
+            column=column,
+            partition_object=partition,
+            threshold=MAX_DIVERGENCE,
+        )
+        for column, partition in profile.items()
+    ]
+
+
+def _warn(kind: type[Expectation], rule: str, **settings: Any) -> Expectation:
     return kind(severity=FailureSeverity.WARNING, meta={"rule": rule}, **settings)
 
 
@@ -115,64 +209,5 @@ def _critical(kind: type[Expectation], rule: str, **settings: Any) -> Expectatio
     return kind(severity=FailureSeverity.CRITICAL, meta={"rule": rule}, **settings)
 
 
-class Validation:
-    """One run of the suites; its Data Docs hold the results of each table checked."""
-
-    def __init__(self) -> None:
-        """Start with no tables checked."""
-        self._context = gx.get_context(mode="ephemeral")
-        self._context.variables.progress_bars = ProgressBarsConfig(globally=False)
-
-    def check(
-        self, name: str, table: pd.DataFrame, expectations: list[Expectation]
-    ) -> list[Finding]:
-        """Check a table that has a `path` column against a suite."""
-        source = self._context.data_sources.add_pandas(name)
-        batch = source.add_dataframe_asset(name).add_batch_definition_whole_dataframe(name)
-        suite = self._context.suites.add(gx.ExpectationSuite(name=name, expectations=expectations))
-        definition = gx.ValidationDefinition(name=name, data=batch, suite=suite)
-        checkpoint = gx.Checkpoint(
-            name=name,
-            validation_definitions=[self._context.validation_definitions.add(definition)],
-            actions=[UpdateDataDocsAction(name="data_docs")],
-            # The full index list: `unexpected_list` stops at 200.
-            result_format={
-                "result_format": "COMPLETE",
-                "unexpected_index_column_names": ["path"],
-            },
-        )
-        outcome = self._context.checkpoints.add(checkpoint).run(
-            batch_parameters={"dataframe": table}
-        )
-        (result,) = outcome.run_results.values()
-        return [_finding(name, item) for item in result.results]
-
-    def write_data_docs(self, folder: Path) -> None:
-        """Copy the Data Docs site out of the context's temporary folder."""
-        (site,) = self._context.get_docs_sites_urls()
-        shutil.copytree(Path(url2pathname(urlparse(str(site["site_url"])).path)).parent, folder)
-
-
-def _finding(suite: str, item: Any) -> Finding:
-    config = item.expectation_config
-    raised = [
-        info["exception_message"]
-        for info in _exceptions(item.exception_info)
-        if info["raised_exception"]
-    ]
-    failed_rows = item.result.get("unexpected_index_list") or []
-    observed = item.result.get("observed_value")
-    return Finding(
-        suite=suite,
-        rule=config.meta["rule"],
-        severity=config.severity.value,
-        passed=bool(item.success),
-        num_unexpected=int(item.result.get("unexpected_count") or 0),
-        paths=tuple(row["path"] for row in failed_rows),
-        problem="" if item.success else (raised[0] if raised else f"observed {observed}"),
-    )
-
-
-def _exceptions(info: dict[str, Any]) -> list[dict[str, Any]]:
-    """One entry a failed metric, or one for the whole expectation: GX gives either form."""
-    return [info] if "raised_exception" in info else list(info.values())
+def _info(kind: type[Expectation], rule: str, **settings: Any) -> Expectation:
+    return kind(severity=FailureSeverity.INFO, meta={"rule": rule}, **settings)

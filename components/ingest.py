@@ -1,142 +1,197 @@
 """Archive -> packed pixels and their index. The only step that opens image files.
 
-N files, S the side of the packed image in pixels.
+N rows, one a file (and one a study that has none); S the side of the packed image in pixels.
 """
 
 import hashlib
-import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from bonexray.artifacts import whole_folder
+from bonexray.artifacts import sha256_file, whole_folder, write_json
 from bonexray.command import run_or_exit, step_parser
 from bonexray.config import IngestConfig, read_section
-from bonexray.dataset import IMAGES_FILE, INDEX_FILE
-from bonexray.errors import DataError, ImageError
-from bonexray.images import Pixels, letterbox, open_image, to_grey
+from bonexray.dataset import IMAGES_FILE, INDEX_FILE, ORIGIN_FILE, Origin
+from bonexray.errors import DataError, ImageError, TooManyPixelsError
+from bonexray.images import Pixels, fit, letterbox, open_image, to_grey
 from bonexray.studies import parse_view_path
 from components.archive import CSV_NAMES, Archive, Listing, open_archive, read_listing
+from components.index import (
+    BAD_PATH,
+    BOMB,
+    EMPTY,
+    MISSING,
+    NO_IMAGES,
+    NO_LABEL,
+    SCHEMA,
+    UNDECODABLE,
+    IndexRow,
+)
+from components.properties import bit_depth, measure
+from components.workers import in_order
 
-_CHUNK = 256  # files in memory at once
-NO_LABEL = -1
-
-
-@dataclass(kw_only=True, slots=True)
-class IndexRow:
-    """What one file, or one CSV row that names no file, turned out to be."""
-
-    path: str
-    listed: bool
-    """Whether a CSV names it."""
-    present: bool
-    """Whether the archive holds it."""
-    mura_split: str = ""
-    body_part: str = ""
-    patient: str = ""
-    study: str = ""
-    folder_label: int = NO_LABEL
-    csv_label: int = NO_LABEL
-    num_bytes: int = 0
-    sha256: str = ""
-    mode: str = ""
-    width: int = 0
-    height: int = 0
-    pixel_mean: float = 0.0
-    """Over the decoded 8-bit grey image, 0 to 255."""
-    pixel_std: float = 0.0
-    error: str = ""
-    """Why it cannot be used; empty when it can."""
+_BATCH = 64  # files that a worker is given at once
 
 
 def describe_path(path: str, listing: Listing, present: bool) -> IndexRow:
     """The part of a row that the path and the CSVs tell."""
     row = IndexRow(path=path, listed=path in listing.images, present=present)
+    where = listing.where(path) if row.listed else "listed in no CSV"
     try:
         view = parse_view_path(path)
     except ValueError as error:
-        row.error = f"{error} ({listing.images.get(path, 'listed in no CSV')})"
+        row.problem, row.error = BAD_PATH if row.listed else None, f"{error} ({where})"
         return row
     row.mura_split, row.body_part, row.patient = view.mura_split, view.body_part, view.patient
     row.study, row.folder_label = view.study, view.label
     row.csv_label = listing.labels.get(view.study, NO_LABEL)
     if not present:
-        row.error = f"{listing.images[path]} names a file that is not in the archive"
+        row.problem, row.error = MISSING, f"{where} names a file that is not in the archive"
+    elif not row.listed:
+        row.error = where
     return row
 
 
-def read_view(row: IndexRow, data: bytes, size: int) -> Pixels | None:
-    """Fill in what the bytes tell; return the (S, S) uint8 pixels, None when unreadable."""
+def describe_study(study: str, listing: Listing) -> IndexRow:
+    """The row of a study that the CSVs label without listing an image of it."""
+    row = describe_path(f"{study}/image1.png", listing, False)
+    row.path, row.listed, row.problem = f"{study}/", True, row.problem and NO_IMAGES
+    row.error = "has a label in the CSVs, but no image is listed of it"
+    return row
+
+
+def read_view(row: IndexRow, data: bytes | DataError | None, size: int) -> Pixels:
+    """Fill in what the bytes tell; return the (S, S) uint8 pixels, black when there are none."""
+    if data is None:
+        return np.zeros((size, size), np.uint8)
+    if isinstance(data, DataError):
+        return _unreadable(row, UNDECODABLE, data, size)
     row.num_bytes, row.sha256 = len(data), hashlib.sha256(data).hexdigest()
     try:
         image = open_image(data)
+    except TooManyPixelsError as error:
+        return _unreadable(row, BOMB, error, size)
     except ImageError as error:
-        row.error = row.error or str(error)
-        return None
-    pixels = to_grey(image)
-    row.mode, (row.width, row.height) = image.mode, image.size
-    row.pixel_mean, row.pixel_std = float(pixels.mean()), float(pixels.std())
-    return letterbox(pixels, size)
+        return _unreadable(row, UNDECODABLE if data else EMPTY, error, size)
+    fitted = fit(to_grey(image), size)
+    row.format, row.mode, (row.width, row.height) = image.format, image.mode, image.size
+    row.bit_depth = bit_depth(data, image.format or "")
+    properties = measure(fitted)
+    row.pixel_mean, row.pixel_std = properties.pixel_mean, properties.pixel_std
+    row.edge_brightness, row.sharpness = properties.edge_brightness, properties.sharpness
+    return letterbox(fitted, size)
+
+
+def _unreadable(row: IndexRow, problem: str, error: Exception, size: int) -> Pixels:
+    row.error = row.error or str(error)
+    row.problem = row.problem or (problem if row.listed else None)
+    return np.zeros((size, size), np.uint8)
 
 
 def ingest(archive: Path, out: Path, config: IngestConfig) -> None:
-    """Read every file of the archive once and write images.npy and index.parquet to `out`.
+    """Read every file of the archive once and write images.npy, index.parquet and origin.json.
 
     Raises:
-        DataError: the archive is missing, is not MURA, or lists no images.
+        DataError: the archive is missing, is not MURA, is not the pinned one, lists no images or
+            changes while it is read.
     """
-    with open_archive(archive) as source, whole_folder(out) as folder:
-        listing = read_listing(source)
-        present = set(source.names()) - set(CSV_NAMES)
-        strays = sorted(present - set(listing.images))
-        rows = [describe_path(p, listing, p in present) for p in [*listing.images, *strays]]
-        if not listing.images:
-            raise DataError(f"{archive}: its CSVs list no images")
-        images = np.lib.format.open_memmap(
-            folder / IMAGES_FILE,
-            mode="w+",
-            dtype=np.uint8,
-            shape=(len(rows), config.image_size, config.image_size),
+    _check_pin(archive, config.archive_sha256)
+    with whole_folder(out) as folder:
+        with open_archive(archive) as source:
+            rows = _planned(source)
+            if not rows:
+                raise DataError(f"{archive}: its CSVs list no images")
+            unusable = _pack(source, rows, folder, config.image_size)
+            origin = Origin(origin=source.origin, archive_sha256=config.archive_sha256)
+        write_json(folder / ORIGIN_FILE, origin.model_dump())
+    print(f"ingest: {len(rows)} files of {archive}, {unusable} unusable -> {out}")
+
+
+def _check_pin(archive: Path, pinned: str) -> None:
+    if not pinned:
+        return
+    if not archive.is_file():
+        raise DataError(f"{archive}: no such file, but ingest.archive_sha256 pins one's bytes")
+    actual = sha256_file(archive)
+    if actual != pinned:
+        raise DataError(
+            f"{archive}: SHA-256 is {actual}, but ingest.archive_sha256 expects {pinned}"
         )
-        _pack(source, rows, images)
-        images.flush()
-        pd.DataFrame(map(asdict, rows)).to_parquet(folder / INDEX_FILE, index=False)
-    unreadable = sum(bool(row.error) for row in rows)
-    print(f"ingest: {len(rows)} files of {archive}, {unreadable} unusable -> {out}")
 
 
-def _pack(source: Archive, rows: list[IndexRow], images: Pixels) -> None:
-    size = images.shape[1]
-
-    def fill(position: int, data: bytes | DataError) -> None:
-        if isinstance(data, DataError):
-            rows[position].error = str(data)
-        elif (pixels := read_view(rows[position], data, size)) is not None:
-            images[position] = pixels
-
-    def fetch(position: int) -> bytes | DataError:
-        try:
-            return source.read(rows[position].path)
-        except DataError as error:
-            return error
-
-    there = [position for position, row in enumerate(rows) if row.present]
-    # Threads: Pillow and hashlib release the interpreter lock while they work.
-    with ThreadPoolExecutor(os.cpu_count()) as pool, _progress(len(there)) as bar:
-        for start in range(0, len(there), _CHUNK):
-            chunk = there[start : start + _CHUNK]
-            list(pool.map(fill, chunk, map(fetch, chunk)))
-            bar.update(len(chunk))
+def _planned(source: Archive) -> list[IndexRow]:
+    """One row a listed image, then one a stray file, then one a study without an image."""
+    listing = read_listing(source)
+    present = set(source.names()) - set(CSV_NAMES)
+    strays = sorted(present - set(listing.images))
+    rows = [describe_path(path, listing, path in present) for path in [*listing.images, *strays]]
+    with_images = {path.rpartition("/")[0] for path in listing.images}
+    bare = [study for study in listing.labels if study not in with_images]
+    return rows + [describe_study(study, listing) for study in bare] if listing.images else []
 
 
-def _progress(total: int) -> "tqdm[NoReturn]":
-    return tqdm(total=total, desc="ingest", unit="image", disable=None)
+def _pack(source: Archive, rows: list[IndexRow], folder: Path, size: int) -> int:
+    """Write pixels and index as the files are read; return how many rows cannot be used."""
+    path = folder / IMAGES_FILE
+    start = _write_header(path, (len(rows), size, size))
+
+    def batches() -> Iterator[Batch]:
+        for first in range(0, len(rows), _BATCH):
+            chunk = rows[first : first + _BATCH]
+            yield Batch(
+                path, start + first * size**2, size, [(r, _fetch(source, r)) for r in chunk]
+            )
+
+    unusable = 0
+    with (
+        pq.ParquetWriter(folder / INDEX_FILE, SCHEMA) as index,
+        tqdm(total=len(rows), desc="ingest", unit="image", disable=None) as bar,
+    ):
+        for done in in_order(pack_batch, batches()):
+            index.write_table(pa.Table.from_pylist(list(map(asdict, done)), schema=SCHEMA))
+            unusable += sum(bool(row.error) for row in done)
+            bar.update(len(done))
+    return unusable
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows that follow each other, with their files' bytes, and where their pixels go."""
+
+    images: Path
+    offset: int
+    size: int
+    files: list[tuple[IndexRow, bytes | DataError | None]]
+
+
+def pack_batch(batch: Batch) -> list[IndexRow]:
+    """Write the pixels of a batch at its place in images.npy and return its filled rows."""
+    squares = [read_view(row, data, batch.size) for row, data in batch.files]
+    # Written, not memory-mapped: on a full disk a map kills the process without a word.
+    with batch.images.open("r+b") as file:
+        file.seek(batch.offset)
+        file.write(b"".join(square.tobytes() for square in squares))
+    return [row for row, _ in batch.files]
+
+
+def _fetch(source: Archive, row: IndexRow) -> bytes | DataError | None:
+    try:
+        return source.read(row.path) if row.present else None
+    except DataError as error:
+        return error
+
+
+def _write_header(path: Path, shape: tuple[int, ...]) -> int:
+    """Start the packed images; return the offset of the first one."""
+    with path.open("wb") as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        return file.tell()
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -1,69 +1,106 @@
-"""Index -> manifest of accepted views with their split, quarantine with reasons, Data Docs."""
+"""Index -> manifest of accepted views with split and fold, quarantine with reasons, Data Docs."""
 
-import hashlib
+import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from bonexray.artifacts import remove, whole_folder, write_json
 from bonexray.command import run_or_exit, step_parser
 from bonexray.config import ValidateConfig, read_section
-from bonexray.dataset import MANIFEST_COLUMNS, MANIFEST_FILE, read_index
+from bonexray.dataset import (
+    MANIFEST_COLUMNS,
+    MANIFEST_FILE,
+    PROFILE_FILE,
+    open_images,
+    read_index,
+    read_origin,
+)
 from bonexray.errors import DataError, GateError
+from bonexray.images import Pixels
+from components import mura
+from components.archive import SIMULATED
+from components.drift import Profile, profile, within
+from components.duplicates import copies_elsewhere, copies_of_own, near_pairs, partners
+from components.index import IndexRow
+from components.splits import Assignment, assign, read_pins, strata
+from components.validation_report import DATA_DOCS, REPORT_FILE, summarise, write_report
 
 if TYPE_CHECKING:
-    from components.expectations import Finding
+    from components.gx import Finding
 
-QUARANTINE_FILE = "quarantine.parquet"
-REPORT_FILE = "report.json"
-DATA_DOCS = "data_docs"
 _MAX_SHOWN = 5
 
 
-def split_of(patient: str, mura_split: str, config: ValidateConfig) -> str:
-    """The split of a patient: MURA's valid set is `test`; `val` is carved from its train set.
+def with_derived_columns(index: pd.DataFrame, images: Pixels) -> pd.DataFrame:
+    """The index with what its expectations look at beside its own columns.
 
-    The draw is a hash of seed and patient, so a patient keeps its split when others are added.
+    Copies are sought among the listed, readable files alone: a stray copy makes no file suspect.
     """
-    if mura_split == "valid":
-        return "test"
-    drawn = hashlib.sha256(f"{config.seed}/{patient}".encode()).digest()[:8]
-    share = int.from_bytes(drawn, "big") / 2**64
-    return "val" if share < config.val_fraction else "train"
+    usable = index["listed"] & index["problem"].isna()
+    digests = index["sha256"].where(usable)
+    # Pictures without detail are all alike; a rule of their own names them.
+    rows = np.flatnonzero(usable & (index["pixel_std"] > 1))
+    groups = index["patient"].astype("category").cat.codes.to_numpy(np.int64)
+    pairs = rows[near_pairs(images[rows], groups[rows])] if len(rows) else np.empty((0, 2), int)
+    near = partners(pairs, list(index["path"]))
+    known = index[index["listed"] & (index["patient"] != "")]
+    sides = index[["width", "height"]]
+    return index.assign(
+        row=range(len(index)),
+        aspect_ratio=sides.max(axis=1) / sides.min(axis=1),
+        copied_elsewhere=copies_elsewhere(digests, index["patient"]),
+        repeats_own=copies_of_own(digests, index["patient"]),
+        near_duplicate_of=pd.Series(near, dtype=object).reindex(range(len(index))),
+        mura_splits_of_patient=index["patient"].map(
+            known.groupby("patient")["mura_split"].nunique()
+        ),
+    )
 
 
 def reasons_by_path(findings: "list[Finding]") -> dict[str, list[str]]:
-    """Path -> the rules that its row failed, in suite order."""
+    """Path -> the rules of severity `warning` that its row failed, in suite order."""
     reasons: dict[str, list[str]] = {}
     for finding in findings:
-        for path in finding.paths:
+        for path in finding.paths if finding.severity == "warning" else ():
             reasons.setdefault(path, []).append(finding.rule)
     return reasons
 
 
+def split_patients(index: pd.DataFrame, pinned: Assignment, config: ValidateConfig) -> Assignment:
+    """Split and fold of every listed patient; one in quarantine keeps its place for later."""
+    listed = index[index["listed"] & (index["patient"] != "")]
+    views = listed.rename(columns={"csv_label": "label"})
+    return assign(
+        strata(views), views.loc[views["mura_split"] == "valid", "patient"], pinned, config
+    )
+
+
 def divide(
-    index: pd.DataFrame, reasons: dict[str, list[str]], config: ValidateConfig
+    table: pd.DataFrame, reasons: dict[str, list[str]], assignment: Assignment
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Divide the index into the manifest of accepted views and the quarantine."""
-    table = index.assign(row=range(len(index)))
     rules = table["path"].map(lambda path: ", ".join(reasons.get(path, [])))
     quarantine = table.assign(rules=rules)[rules != ""].reset_index(drop=True)
     accepted = table[rules == ""].rename(columns={"folder_label": "label"})
-    accepted["split"] = [
-        split_of(patient, mura_split, config)
-        for patient, mura_split in zip(accepted["patient"], accepted["mura_split"], strict=True)
-    ]
+    places = [assignment[patient] for patient in accepted["patient"]]
+    accepted["split"] = [split for split, _ in places]
+    accepted["fold"] = np.array([fold for _, fold in places], dtype=np.int64)
     return accepted[MANIFEST_COLUMNS].reset_index(drop=True), quarantine
 
 
-def with_derived_columns(manifest: pd.DataFrame) -> pd.DataFrame:
+def described(manifest: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     """The manifest with what its expectations look at beside its own columns."""
+    mura_split = table["mura_split"].to_numpy()[manifest["row"]]
+    label = manifest["label"].astype(str)
     return manifest.assign(
         splits_of_patient=manifest.groupby("patient")["split"].transform("nunique"),
-        split_label=manifest["split"] + "/" + manifest["label"].astype(str),
+        split_label=manifest["split"] + "/" + label,
+        stratum=mura_split + "/" + manifest["body_part"] + "/" + label,
+        views_in_study=manifest.groupby("study")["path"].transform("size"),
     )
 
 
@@ -85,89 +122,117 @@ def problems(
             f"{shown}{more}"
         )
     for finding in findings:
+        first = f"; first at {finding.paths[0]}" if finding.paths else ""
         # A row rule that failed without naming rows could not be computed: nothing was checked.
-        if not finding.passed and (finding.severity == "critical" or not finding.paths):
-            found.append(f"{finding.rule} does not hold: {finding.problem}{_first(finding)}")
+        uncomputed = finding.severity == "warning" and not finding.paths
+        if not finding.passed and (finding.severity == "critical" or uncomputed):
+            found.append(f"{finding.rule} does not hold: {finding.problem}{first}")
     return found
 
 
-def _first(finding: "Finding") -> str:
-    return f"; first at {finding.paths[0]}" if finding.paths else ""
+def read_reference(path: Path) -> Profile:
+    """The champion's training images in numbers; empty when there is no champion yet."""
+    try:
+        reference: Profile = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: not readable as a profile: {error}") from error
+    return reference
 
 
-def summarise(
-    manifest: pd.DataFrame,
-    quarantine: pd.DataFrame,
-    findings: "list[Finding]",
-    stopped_by: list[str],
-) -> dict[str, Any]:
-    """The content of report.json."""
-    per_split = manifest.groupby("split").agg(
-        views=("path", "size"), studies=("study", "nunique"), patients=("patient", "nunique")
-    )
-    abnormal = manifest[manifest["label"] == 1].groupby("split")["study"].nunique()
-    per_split["abnormal_studies"] = abnormal.reindex(per_split.index, fill_value=0)
-    return {
-        "passed": not stopped_by,
-        "stopped_by": stopped_by,
-        "splits": per_split.to_dict("index"),
-        "quarantined": {
-            "files": len(quarantine),
-            "by_rule": quarantine["rules"].str.split(", ").explode().value_counts().to_dict(),
-        },
-        "expectations": [
-            {key: value for key, value in asdict(finding).items() if key != "paths"}
-            for finding in findings
-        ],
-    }
-
-
-def validate(dataset: Path, out: Path, report: Path, config: ValidateConfig) -> None:
+def validate(
+    dataset: Path,
+    splits: Path,
+    reference: Path,
+    out: Path,
+    report: Path,
+    config: ValidateConfig,
+) -> None:
     """Check the index; write the report always, the manifest only when the data may pass.
 
+    Args:
+        dataset: what ingest wrote.
+        splits: pinned splits of real patients; need not exist. Simulated ones are never pinned.
+        reference: profile of the champion's training images; need not exist.
+        out: folder of the manifest and of the training images' own profile.
+        report: folder of the report.
+        config: the section `validate`.
+
     Raises:
-        DataError: the index cannot be read or is empty.
+        DataError: an input cannot be read, or the index has no rows.
         GateError: a critical expectation failed or too much is in quarantine. The report folder
             then says why, and `out` does not exist.
     """
     # Takes seconds, and only this step needs it.
-    from components.expectations import Validation, file_expectations, manifest_expectations
+    from components import expectations
+    from components.gx import Validation
 
     remove(out)  # an old verdict must not stand for a new one
-    index = read_index(dataset)
-    if index.empty:
-        raise DataError(f"{dataset}: the index has no rows")
+    index, images, origin = _read(dataset)
+    pinned = {} if origin == SIMULATED else read_pins(splits, config.folds)
+    champion = read_reference(reference)
+    table = with_derived_columns(index, images)
     validation = Validation()
-    # Great Expectations skips nulls: a file without bytes is no duplicate of another.
-    index["sha256"] = index["sha256"].mask(index["sha256"] == "")
-    file_findings = validation.check("files", index, file_expectations())
-    manifest, quarantine = divide(index, reasons_by_path(file_findings), config)
-    findings = file_findings + validation.check(
-        "manifest", with_derived_columns(manifest), manifest_expectations()
+    findings = validation.check("files", table, expectations.file_expectations(config))
+    assignment = split_patients(index, pinned, config)
+    manifest, quarantine = divide(table, reasons_by_path(findings), assignment)
+    findings += validation.check(
+        "manifest", described(manifest, table), expectations.manifest_expectations()
     )
+    if origin == mura.ROOT:
+        totals = expectations.totals(index)
+        findings += validation.check("totals", totals, expectations.totals_expectations())
+    accepted = table.iloc[manifest.loc[manifest["split"] != "test", "row"]]
+    if champion:
+        findings += validation.check(
+            "drift", within(accepted, champion), expectations.drift_expectations(champion)
+        )
     stopped_by = problems(findings, quarantine, len(index), config)
     with whole_folder(report) as folder:
         validation.write_data_docs(folder / DATA_DOCS)
-        quarantine.to_parquet(folder / QUARANTINE_FILE, index=False)
-        write_json(folder / REPORT_FILE, summarise(manifest, quarantine, findings, stopped_by))
+        summary = summarise(origin, manifest, quarantine, findings, stopped_by)
+        write_report(folder, images, manifest, quarantine, summary)
     print(f"validate: {len(manifest)} views accepted, {len(quarantine)} quarantined -> {report}")
     if stopped_by:
         raise GateError(f"{'. '.join(stopped_by)}. See {report / REPORT_FILE}")
     with whole_folder(out) as folder:
+        write_json(folder / PROFILE_FILE, profile(accepted))
         manifest.to_parquet(folder / MANIFEST_FILE, index=False)
+
+
+def _read(dataset: Path) -> tuple[pd.DataFrame, Pixels, str]:
+    index, images, origin = read_index(dataset), open_images(dataset), read_origin(dataset)
+    if index.empty:
+        raise DataError(f"{dataset}: the index has no rows")
+    if len(index) != len(images):
+        raise DataError(f"{dataset}: {len(index)} rows in the index, {len(images)} packed images")
+    missing = set(IndexRow.__annotations__) - set(index.columns)
+    if missing:
+        raise DataError(f"{dataset}: the index lacks the columns {sorted(missing)}")
+    return index, images, origin.origin
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Command line of the step."""
     parser = step_parser("validate", "Check the index, quarantine bad files, make the splits.")
     parser.add_argument("--dataset", type=Path, required=True, help="folder that ingest wrote")
+    parser.add_argument("--splits", type=Path, required=True, help="pinned splits, if there")
+    parser.add_argument(
+        "--reference", type=Path, required=True, help="champion's profile, if there"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for the manifest")
     parser.add_argument("--report", type=Path, required=True, help="folder for the report")
     args = parser.parse_args(argv)
     run_or_exit(
         "validate",
         lambda: validate(
-            args.dataset, args.out, args.report, read_section(args.params, ValidateConfig)
+            args.dataset,
+            args.splits,
+            args.reference,
+            args.out,
+            args.report,
+            read_section(args.params, ValidateConfig),
         ),
     )
 

@@ -1,0 +1,66 @@
+"""What ingest measures of an image, for `validate` to judge. Knows no file and no rule.
+
+Measured on the fitted image, of h x w pixels: at the size at which a network sees it.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+_PNG_BIT_DEPTH_AT = 24  # of the file, inside IHDR
+_GREYS = np.arange(256.0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Properties:
+    """Numbers of one image."""
+
+    pixel_mean: float
+    """Of the 8-bit greys, 0 to 255."""
+    pixel_std: float
+    edge_brightness: float
+    """Median grey of the outermost rows and columns minus that of the image, in units of 255.
+
+    Air is dark in a radiograph, and the limb lies in the middle: well above 0 is inverted.
+    """
+    sharpness: float
+    """Mean square of the Laplacian over the variance of the image; 0 is all blur."""
+
+
+def measure(fitted: Image.Image) -> Properties:
+    """Measure an 8-bit grey image."""
+    counts = np.array(fitted.histogram())
+    pixels = np.asarray(fitted)  # (h, w)
+    mean = float(counts @ _GREYS) / pixels.size
+    variance = float(counts @ (_GREYS - mean) ** 2) / pixels.size
+    middle = int(counts.cumsum().searchsorted(pixels.size / 2))
+    return Properties(
+        pixel_mean=mean,
+        pixel_std=float(np.sqrt(variance)),
+        edge_brightness=(_edge_median(pixels) - middle) / 255,
+        sharpness=_roughness(pixels) / variance if variance else 0.0,
+    )
+
+
+def bit_depth(data: bytes, file_format: str) -> int:
+    """Bits a channel, as a decodable PNG's header states; JPEG has 8."""
+    return data[_PNG_BIT_DEPTH_AT] if file_format == "PNG" else 8
+
+
+def _edge_median(pixels: NDArray[np.uint8]) -> int:
+    rim = max(1, min(pixels.shape) // 25)
+    sides = (pixels[:rim], pixels[-rim:], pixels[:, :rim], pixels[:, -rim:])
+    edge = np.concatenate([side.ravel() for side in sides])
+    edge.partition(edge.size // 2)
+    return int(edge[edge.size // 2])
+
+
+def _roughness(pixels: NDArray[np.uint8]) -> float:
+    if min(pixels.shape) < 3:
+        return 0.0
+    fine = pixels.astype(np.float32)
+    laplacian = 4 * fine[1:-1, 1:-1] - fine[:-2, 1:-1] - fine[2:, 1:-1]
+    laplacian -= fine[1:-1, :-2] + fine[1:-1, 2:]
+    return float(np.square(laplacian).mean())
