@@ -6,223 +6,96 @@ reads no patient's image.
 
 import csv
 import io
-import os
+import json
 import zipfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
+from functools import partial
 from pathlib import Path
-from threading import Thread
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
 from bonexray.artifacts import whole_file
 from bonexray.command import run_or_exit, step_parser
 from bonexray.config import SimulateConfig, read_section
-from components.simulator.anatomy import Anatomy, draw_build
-from components.simulator.film import develop, draw_exposure
-from components.simulator.lesions import draw_findings, with_findings
-from components.simulator.limbs import build_anatomy
-from components.simulator.radiograph import Camera, project
-from components.simulator.shapes import turn
+from components import mura
+from components.archive import SIMULATION_FILE
+from components.faults import Planting, plant
+from components.simulator.plan import Patient, plan_patients
+from components.simulator.views import render_patient
+from components.workers import in_order
 
-ROOT = "MURA-v1.1"
-_MIN_WIDTH_PX = 89  # of MURA's images
-_ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # fixed: the archive's bytes follow from the seed alone
-# Of MURA's studies, per part: in train, and in valid.
-_PART_STUDIES = {
-    "XR_ELBOW": (1754, 158),
-    "XR_FINGER": (1935, 175),
-    "XR_FOREARM": (877, 133),
-    "XR_HAND": (2018, 167),
-    "XR_HUMERUS": (592, 135),
-    "XR_SHOULDER": (2821, 194),
-    "XR_WRIST": (3460, 237),
-}
-_POSITIVE_SHARE = {"train": 0.40, "valid": 0.47}
-_SECOND_STUDY_SHARE = 0.2
-_VIEW_SHARES = (0.18, 0.42, 0.32, 0.08)  # of studies with one, two, three and four views
+_BATCH = 4  # patients that a worker is given at once
+_ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # fixed: the archive's bytes follow from the settings alone
 
 
-@dataclass(frozen=True, kw_only=True)
-class Patient:
-    """Who is to be simulated: the plan, drawn before any image is."""
-
-    number: int
-    split: str
-    part: str
-    labels: tuple[int, ...]
-    """One a study: 1 is abnormal."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Study:
-    """One rendered study."""
-
-    folder: str
-    """Below the archive's root, with a trailing slash."""
-    label: int
-    images: tuple[bytes, ...]
-    """One PNG file a view."""
-
-
-def plan_patients(config: SimulateConfig) -> list[Patient]:
-    """Allot parts and labels to patients by quota, so that a small set holds all of them."""
-    rng = np.random.default_rng([config.seed, 0])
-    train = _plan_split("train", config.train_patients, 1, rng)
-    return train + _plan_split("valid", config.valid_patients, 1 + len(train), rng)
-
-
-def _plan_split(
-    split: str, patients: int, first_number: int, rng: np.random.Generator
-) -> list[Patient]:
-    counts = _part_counts(split, patients)
-    planned: list[tuple[str, tuple[int, ...]]] = []
-    for part, count in counts.items():
-        studies = np.ones(count, dtype=int)
-        studies[: round(count * _SECOND_STUDY_SHARE)] = 2
-        total = int(studies.sum())
-        labels = np.zeros(total, dtype=int)
-        labels[: max(round(total * _POSITIVE_SHARE[split]), min(total - 1, 1))] = 1
-        rng.shuffle(labels)
-        ends = np.cumsum(studies)
-        planned += [
-            (part, tuple(int(label) for label in labels[end - size : end]))
-            for size, end in zip(studies, ends, strict=True)
-        ]
-    order = rng.permutation(len(planned))
+def render_files(patients: list[Patient], seed: int, difficulty: float) -> list[bytes]:
+    """The PNG files of some patients, in the order of their `paths`."""
     return [
-        Patient(number=first_number + k, split=split, part=planned[i][0], labels=planned[i][1])
-        for k, i in enumerate(order)
+        _png(Image.fromarray(view))
+        for patient in patients
+        for study in render_patient(patient, seed, difficulty)
+        for view in study
     ]
 
 
-def _part_counts(split: str, patients: int) -> dict[str, int]:
-    """Patients per part: as in MURA, but none below half of an equal share."""
-    studies = np.array([pair[split == "valid"] for pair in _PART_STUDIES.values()], dtype=float)
-    shares = np.maximum(studies / studies.sum(), 0.5 / len(studies))
-    wanted = shares / shares.sum() * patients
-    counts = np.floor(wanted).astype(int)
-    for k in np.argsort(counts - wanted, kind="stable")[: patients - counts.sum()]:
-        counts[k] += 1
-    # Two, where there are enough, so that a part can have a patient of either label.
-    while counts.min() < min(2, patients // len(counts)):
-        counts[counts.argmax()] -= 1
-        counts[counts.argmin()] += 1
-    return dict(zip(_PART_STUDIES, (int(count) for count in counts), strict=True))
-
-
-def render_patient(patient: Patient, seed: int) -> list[Study]:
-    """Render all studies of one patient; the images follow from seed and patient number alone."""
-    rng = np.random.default_rng(np.random.SeedSequence([seed, patient.number]))
-    healthy = build_anatomy(patient.part, draw_build(rng))
-    studies = []
-    for k, label in enumerate(patient.labels, start=1):
-        anatomy = with_findings(healthy, draw_findings(rng), rng) if label else healthy
-        views = 1 + int(rng.choice(len(_VIEW_SHARES), p=_VIEW_SHARES))
-        studies.append(
-            Study(
-                folder=f"{patient.split}/{patient.part}/patient{patient.number:05d}/"
-                f"study{k}_{'positive' if label else 'negative'}/",
-                label=label,
-                images=tuple(_png(image) for image in _render_views(anatomy, views, rng)),
-            )
-        )
-    return studies
-
-
-def _render_views(
-    anatomy: Anatomy, views: int, rng: np.random.Generator
-) -> Iterator[NDArray[np.uint8]]:
-    usual = len(anatomy.turns_degrees)
-    first = int(rng.integers(usual)) if rng.random() < 0.25 else 0
-    for k in range(views):
-        which = (first + k) % usual
-        bend = anatomy.bends_degrees[which % len(anatomy.bends_degrees)]
-        camera = _draw_camera(anatomy, anatomy.turns_degrees[which], rng)
-        signal = project(anatomy.bent(bend + rng.normal(0, 4)).structures, camera)
-        yield develop(signal, draw_exposure(rng), "L" if anatomy.left else "R", rng)
-
-
-def _draw_camera(anatomy: Anatomy, turn_degrees: float, rng: np.random.Generator) -> Camera:
-    long_px = int(rng.integers(256, 385))
-    width_mm, height_mm = np.array(anatomy.extent_mm) * rng.uniform(0.92, 1.12, 2)
-    px_per_mm = long_px / max(width_mm, height_mm)
-    about_x, about_z = np.radians(rng.normal(0, 3, 2))
-    rotation = turn(np.array([0.0, 0.0, 1.0]), about_z) @ turn(np.array([1.0, 0.0, 0.0]), about_x)
-    rotation = rotation @ turn(
-        np.array([0.0, 1.0, 0.0]), np.radians(turn_degrees + rng.normal(0, 5))
-    )
-    if anatomy.upside_down:
-        rotation = np.diag([-1.0, -1.0, 1.0]) @ rotation
-    if anatomy.left:
-        rotation = np.diag([-1.0, 1.0, 1.0]) @ rotation
-    return Camera(
-        rotation=rotation,
-        centre=anatomy.centre + rng.normal(0, 0.02, 3) * max(anatomy.extent_mm),
-        px_per_mm=px_per_mm,
-        height_px=round(height_mm * px_per_mm),
-        width_px=max(round(width_mm * px_per_mm), _MIN_WIDTH_PX),
-    )
-
-
-def _png(image: NDArray[np.uint8]) -> bytes:
+def _png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     # Fast: noise hardly packs, and the effort would cost as much as the rendering.
-    Image.fromarray(image).save(buffer, format="PNG", compress_level=1)
+    image.save(buffer, format="PNG", compress_level=1)
     return buffer.getvalue()
 
 
 def simulate(out: Path, config: SimulateConfig) -> None:
     """Write the archive. The bytes depend on `config` alone, not on the number of workers."""
-    patients = plan_patients(config)
-    images: dict[str, list[str]] = {"train": [], "valid": []}
-    labels: dict[str, list[tuple[str, int]]] = {"train": [], "valid": []}
-    with whole_file(out) as partial, zipfile.ZipFile(partial, "w") as archive:
-        bar = tqdm(total=len(patients), desc="simulate", unit="patient", disable=None)
-        for patient, studies in _rendered(patients, config.seed):
-            for study in studies:
-                labels[patient.split].append((f"{ROOT}/{study.folder}", study.label))
-                for k, png in enumerate(study.images, start=1):
-                    name = f"{ROOT}/{study.folder}image{k}.png"
-                    images[patient.split].append(name)
-                    _add(archive, name, png)
-            bar.update()
-        bar.close()
-        for split in images:
-            _add(
-                archive, f"{ROOT}/{split}_image_paths.csv", _csv([[path] for path in images[split]])
-            )
-            _add(archive, f"{ROOT}/{split}_labeled_studies.csv", _csv(labels[split]))
+    plan = plan_patients(config.scale, config.seed)
+    patients, planting = plant(plan, config.faults, config.seed)
+    num_images = sum(len(patient.paths()) for patient in patients)
+    with whole_file(out) as unfinished, zipfile.ZipFile(unfinished, "w") as archive:
+        with tqdm(total=num_images, desc="simulate", unit="image", disable=None) as bar:
+            # Rendered by the plan's numbers: a patient renamed by a fault keeps its own body.
+            for path, png in zip(_paths(patients), _rendered(plan, config), strict=True):
+                for name, content in planting.entries(path, png):
+                    _add(archive, f"{mura.ROOT}/{name}", content)
+                bar.update()
+        for name, content in [*planting.strays(), *_lists(patients, planting)]:
+            _add(archive, f"{mura.ROOT}/{name}", content)
+        planting.add_hostile(archive)
+        about = config.model_dump() | {"faults": planting.truth()}
+        _add(archive, SIMULATION_FILE, json.dumps(about, indent=1, sort_keys=True).encode())
+    studies = sum(len(patient.studies) for patient in patients)
+    planted = f", {len(planting.planted)} faults" if planting.planted else ""
     print(
-        f"simulate: {len(patients)} patients, {sum(map(len, labels.values()))} studies, "
-        f"{sum(map(len, images.values()))} images in {out}"
+        f"simulate: {len(patients)} patients, {studies} studies, {num_images} images{planted} "
+        f"in {out}"
     )
 
 
-def _rendered(patients: list[Patient], seed: int) -> Iterator[tuple[Patient, list[Study]]]:
-    """Each patient with its studies, in order, rendered by one process a core."""
-    # Spawned, not forked: the parent may hold threads, of a progress bar or of a caller's torch.
-    spawn = get_context("spawn")
-    with ProcessPoolExecutor(os.cpu_count(), spawn, initializer=_end_with_parent) as workers:
-        rendered = workers.map(render_patient, patients, [seed] * len(patients), chunksize=4)
-        yield from zip(patients, rendered, strict=True)
+def _paths(patients: list[Patient]) -> Iterator[str]:
+    for patient in patients:
+        yield from patient.paths()
 
 
-def _end_with_parent() -> None:
-    """Let a worker end when the step is killed; by itself it would wait for work forever."""
-    parent = parent_process()
-    assert parent is not None, "runs in a worker only"
+def _rendered(plan: list[Patient], config: SimulateConfig) -> Iterator[bytes]:
+    render = partial(render_files, seed=config.seed, difficulty=config.difficulty)
+    batches = (plan[start : start + _BATCH] for start in range(0, len(plan), _BATCH))
+    for files in in_order(render, batches):
+        yield from files
 
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
 
-    Thread(target=watch, daemon=True).start()
+def _lists(patients: list[Patient], planting: Planting) -> Iterator[tuple[str, bytes]]:
+    """MURA's four CSVs."""
+    for split in mura.SPLITS:
+        own = [patient for patient in patients if patient.split == split]
+        images = [(f"{mura.ROOT}/{path}",) for path in _paths(own) if planting.lists(path)]
+        studies = [
+            (f"{mura.ROOT}/{folder}/", planting.label(folder, study.label))
+            for patient in own
+            for study in patient.studies
+            for folder in [patient.folder(study)]
+        ]
+        yield f"{split}_image_paths.csv", _csv(images)
+        yield f"{split}_labeled_studies.csv", _csv(studies)
 
 
 def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:

@@ -45,7 +45,7 @@ class Exposure:
 
 def draw_exposure(rng: np.random.Generator) -> Exposure:
     """Draw the settings of one image."""
-    left, top, right, bottom = rng.uniform(0.01, 0.07, 4) * (rng.random(4) < 0.25)
+    left, top, right, bottom = rng.uniform(0.01, 0.10, 4) * (rng.random(4) < 0.3)
     marked = rng.random() < 0.25
     corner = rng.uniform(0.04, 0.12, 2) + rng.integers(0, 2, 2) * 0.74
     return Exposure(
@@ -54,8 +54,8 @@ def draw_exposure(rng: np.random.Generator) -> Exposure:
         scatter=float(rng.uniform(0.01, 0.04)),
         heel=(float(rng.normal(0, 0.05)), float(rng.normal(0, 0.05))),
         vignette=float(rng.uniform(0, 0.12)),
-        brightness=float(rng.uniform(0.25, 0.36)),
-        contrast=float(rng.uniform(0.15, 0.21)),
+        brightness=float(rng.uniform(0.19, 0.42)),
+        contrast=float(rng.uniform(0.12, 0.25)),
         gamma=float(rng.uniform(0.9, 1.15)),
         shut=(float(left), float(top), float(right), float(bottom)),
         marker=(float(corner[0]), float(corner[1])) if marked else None,

@@ -49,28 +49,37 @@ def draw_findings(rng: np.random.Generator) -> tuple[str, ...]:
     return findings[int(rng.choice(len(findings), p=list(_SHARES.values())))]
 
 
-def with_findings(anatomy: Anatomy, findings: tuple[str, ...], rng: np.random.Generator) -> Anatomy:
+def with_findings(
+    anatomy: Anatomy, findings: tuple[str, ...], rng: np.random.Generator, plain: float
+) -> Anatomy:
     """The same limb with these findings.
 
     A broken bone that is also fixed was set: its pieces stand closer, and the implant is there.
+
+    Args:
+        anatomy: a healthy limb.
+        findings: what `draw_findings` gave.
+        rng: for places and sizes.
+        plain: how conspicuous all findings are; 1 is usual, 0 leaves nothing to see.
     """
     place = _draw_place(anatomy, rng)
     ill = anatomy
     if DEGENERATION in findings:
-        ill = degenerate(ill, rng)
+        ill = degenerate(ill, rng, plain)
     if LESION in findings:
         elsewhere = place if len(findings) == 1 else _draw_place(anatomy, rng)
-        ill = grow_lesion(ill, elsewhere, rng)
+        ill = grow_lesion(ill, elsewhere, rng, plain)
     if FRACTURE in findings:
-        ill = fracture(ill, place, rng, severity=0.5 if HARDWARE in findings else 1.0)
+        ill = fracture(ill, place, rng, plain * (0.5 if HARDWARE in findings else 1.0))
         second = _draw_place(anatomy, rng)
         if HARDWARE not in findings and second.bone != place.bone and rng.random() < 0.7:
-            ill = fracture(ill, second, rng)
+            ill = fracture(ill, second, rng, plain)
     if HARDWARE in findings:
         implant = _IMPLANTS[int(rng.integers(len(_IMPLANTS)))]
         solids = implant(anatomy.bone(place.bone), place, rng)
         hinged = anatomy.bone(place.bone).hinged
-        metal = Structure(name="implant", solids=solids, hinged=hinged)
+        faint = tuple(_fainter(solid, plain) for solid in solids)
+        metal = Structure(name="implant", solids=faint, hinged=hinged)
         ill = replace(ill, structures=(*ill.structures, metal))
     return ill
 
@@ -98,9 +107,7 @@ def _radius_at(shaft: Shaft, s: float) -> float:
     return middle + (first - middle) * near_first + (last - middle) * near_last
 
 
-def fracture(
-    anatomy: Anatomy, place: Place, rng: np.random.Generator, severity: float = 1.0
-) -> Anatomy:
+def fracture(anatomy: Anatomy, place: Place, rng: np.random.Generator, severity: float) -> Anatomy:
     """Break a bone in two; each piece swings about its own joint, so the ends part."""
     bone = anatomy.bone(place.bone)
     shaft = bone.shaft
@@ -139,6 +146,12 @@ def _metal_rod(start: Vector, end: Vector, radius: float, wide: Vector | None = 
         cortex_mm=0,
         wide=np.array([1.0, 0.0, 0.0]) if wide is None else wide,
     )
+
+
+def _fainter(rod: Solid, plain: float) -> Solid:
+    """An implant of a lighter material, as carbon is; none is denser than metal."""
+    attenuation = METAL * min(plain, 1.0) ** 2
+    return replace(rod, shell=attenuation, core=attenuation)
 
 
 def plate(bone: Structure, place: Place, rng: np.random.Generator) -> tuple[Solid, ...]:
@@ -215,7 +228,7 @@ def _hardened(radius: float) -> float:
     return CORTICAL * min(float(np.power(6.0 / radius, 0.7)), 1.2)
 
 
-def grow_lesion(anatomy: Anatomy, place: Place, rng: np.random.Generator) -> Anatomy:
+def grow_lesion(anatomy: Anatomy, place: Place, rng: np.random.Generator, plain: float) -> Anatomy:
     """A hole with a dense rim, a bone blown up around a hole, or a dense region."""
     bone = anatomy.bone(place.bone)
     radius = _radius_at(bone.shaft, place.s)
@@ -223,32 +236,36 @@ def grow_lesion(anatomy: Anatomy, place: Place, rng: np.random.Generator) -> Ana
     rim_mm = 0.6 + 0.12 * radius
     kind = ("lytic", "expansile", "blastic")[int(rng.integers(3))]
     size = radius * rng.uniform(1.15, 1.5) + 0.009 * max(anatomy.extent_mm)
+    size *= min(0.5 + 0.5 * plain, 1.2)
+    dense = CORTICAL * min(plain, 1.3)
     semi = size * np.array([1.0, rng.uniform(1.2, 1.9), 1.0])
     if kind == "blastic":
-        added: tuple[Solid, ...] = (_sphere(centre, semi * 0.95, 1.1 * _hardened(radius)),)
+        added: tuple[Solid, ...] = (
+            _sphere(centre, semi * 0.95, 1.1 * min(plain, 1.3) * _hardened(radius)),
+        )
         ill = replace(bone, inclusions=(*bone.inclusions, *added))
     elif kind == "lytic":
-        hole = _sphere(centre, semi * 1.05, -0.85 * CORTICAL)
-        rim = replace(_sphere(centre, semi * 1.15, CORTICAL), core=0.0, cortex_mm=rim_mm)
+        hole = _sphere(centre, semi * 1.05, -0.85 * dense)
+        rim = replace(_sphere(centre, semi * 1.15, dense), core=0.0, cortex_mm=rim_mm)
         ill = replace(bone, inclusions=(*bone.inclusions, hole, rim))
     else:
         blown = Ball(
             centre=centre,
             semi=semi * 1.5,
-            shell=1.2 * CORTICAL,
-            core=0.1 * CORTICAL,
+            shell=1.2 * dense,
+            core=0.1 * dense,
             cortex_mm=rim_mm,
         )
-        hole = _sphere(centre, semi * 1.3, -0.4 * CORTICAL)
+        hole = _sphere(centre, semi * 1.3, -0.4 * dense)
         ill = replace(bone, solids=(*bone.solids, blown), inclusions=(*bone.inclusions, hole))
     return replace(anatomy, structures=(*anatomy.without(place.bone), ill))
 
 
-def degenerate(anatomy: Anatomy, rng: np.random.Generator) -> Anatomy:
+def degenerate(anatomy: Anatomy, rng: np.random.Generator, plain: float) -> Anatomy:
     """Wear joints: the bones close up, harden below the surface and grow spurs."""
     worn = max(1, round(len(anatomy.joints) * rng.uniform(0.4, 0.8)))
     for k in rng.permutation(len(anatomy.joints))[:worn]:
-        anatomy = _wear(anatomy, anatomy.joints[int(k)], rng)
+        anatomy = _wear(anatomy, anatomy.joints[int(k)], rng, plain)
     return anatomy
 
 
@@ -259,21 +276,21 @@ def _worn(centre: Vector, axis: Vector, semi: Vector, attenuation: float) -> Bal
     return replace(_sphere(centre, semi, attenuation), axes=axes)
 
 
-def _wear(anatomy: Anatomy, joint: Joint, rng: np.random.Generator) -> Anatomy:
+def _wear(anatomy: Anatomy, joint: Joint, rng: np.random.Generator, plain: float) -> Anatomy:
     radius, axis = joint.radius_mm, joint.axis
     across = np.array([axis[1], -axis[0], 0.0])
-    slip = across * rng.uniform(0.1, 0.3) * rng.choice((-1, 1))
+    slip = across * rng.uniform(0.1, 0.3) * rng.choice((-1, 1)) * plain
     for side, name in ((-1, joint.proximal), (1, joint.distal)):
         bone = anatomy.bone(name)
         near = joint.centre + axis * side * 0.3 * radius
-        dense = rng.uniform(0.35, 0.6) * _hardened(radius)
+        dense = rng.uniform(0.35, 0.6) * plain * _hardened(radius)
         hard = _worn(near, axis, radius * np.array([1.15, 0.55, 0.9]), dense)
         spurs = [
             _worn(near + lean * radius * across, axis, radius * size * _SPUR, 0.7 * CORTICAL)
-            for lean, size in zip((-1.15, 1.15), rng.uniform(0.4, 0.6, 2), strict=True)
+            for lean, size in zip((-1.15, 1.15), rng.uniform(0.4, 0.6, 2) * plain, strict=True)
         ]
         ill = replace(bone, solids=(*bone.solids, *spurs), inclusions=(*bone.inclusions, hard))
         # Closer, and sideways: a worn joint slips.
-        ill = ill.moved(_NO_TURN, _NO_SHIFT, radius * side * (slip - 0.08 * axis))
+        ill = ill.moved(_NO_TURN, _NO_SHIFT, radius * side * (slip - 0.08 * min(plain, 1.0) * axis))
         anatomy = replace(anatomy, structures=(*anatomy.without(name), ill))
     return anatomy
