@@ -3,6 +3,7 @@
 model.onnx      image (B, 1, S, S) float32 -> logit (B,), part_logits (B, 7),
                 cam (B, h, w), embedding (B, D)
 bundle.json     image spec, labels, calibration, operating points, provenance
+profile.json    what the training images were like; later data is held against it
 manifest.json   SHA-256 of each other file, written last
 """
 
@@ -19,6 +20,7 @@ from bonexray.verdicts import OperatingPoints
 
 MODEL_FILE = "model.onnx"
 INFO_FILE = "bundle.json"
+PROFILE_FILE = "profile.json"
 MANIFEST_FILE = "manifest.json"
 OUTPUTS = ("logit", "part_logits", "cam", "embedding")
 
@@ -111,7 +113,7 @@ def verify_bundle(folder: Path) -> str:
         reason = str(error).splitlines()[0]
         raise BundleError(f"{manifest}: not readable as a bundle's manifest: {reason}") from error
     present = {path.name for path in folder.iterdir()} - {MANIFEST_FILE}
-    if present != set(expected) or not {MODEL_FILE, INFO_FILE} <= present:
+    if present != set(expected) or not {MODEL_FILE, INFO_FILE, PROFILE_FILE} <= present:
         raise BundleError(
             f"{folder}: holds {sorted(present)}, its manifest names {sorted(expected)}"
         )

@@ -5,7 +5,7 @@ index.parquet      N rows, what ingest saw of each file
 origin.json        what the archive claims to be
 manifest.parquet   the accepted views: row (into images.npy), path, study, patient,
                    body_part, label (0 or 1), split (train, val or test), fold (-1 in test)
-profile.json       what the images of `train` are like
+profile.json       what the images of `train` and `val` are like (the bundle's file)
 """
 
 from pathlib import Path
@@ -22,7 +22,6 @@ IMAGES_FILE = "images.npy"
 INDEX_FILE = "index.parquet"
 ORIGIN_FILE = "origin.json"
 MANIFEST_FILE = "manifest.parquet"
-PROFILE_FILE = "profile.json"
 
 MANIFEST_COLUMNS = ["row", "path", "study", "patient", "body_part", "label", "split", "fold"]
 

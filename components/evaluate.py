@@ -5,6 +5,7 @@ only reported, and judged by the gate.
 """
 
 import re
+import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,14 @@ import pandas as pd
 import torch
 
 from bonexray.artifacts import remove, sha256_file, sha256_json, whole_folder, write_json
-from bonexray.bundle import INFO_FILE, MODEL_FILE, BundleInfo, Provenance, seal_bundle
+from bonexray.bundle import (
+    INFO_FILE,
+    MODEL_FILE,
+    PROFILE_FILE,
+    BundleInfo,
+    Provenance,
+    seal_bundle,
+)
 from bonexray.command import run_or_exit, step_parser
 from bonexray.config import Arch, EvaluateConfig, read_section
 from bonexray.dataset import dataset_digest, manifest_digest, open_images, read_manifest
@@ -123,6 +131,7 @@ def evaluate(
     studies = studies_of(chosen.views)
     test = studies[studies["split"] == "test"]
     with whole_folder(out) as bundle:
+        shutil.copyfile(validated / PROFILE_FILE, bundle / PROFILE_FILE)
         info, digest = write_bundle(chosen, studies, describe_commit(commit), config, bundle)
         metrics = {
             "arch": chosen.record.arch,

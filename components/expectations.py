@@ -20,7 +20,6 @@ MAX_ASPECT_RATIO = 6.0
 """MURA's bounds of width and height allow up to 5.8."""
 MIN_PIXEL_STD = 1.0
 MIN_PIXEL_MEAN, MAX_PIXEL_MEAN = 4.0, 235.0
-MAX_EDGE_BRIGHTNESS = 0.45
 MIN_SHARPNESS = 1e-4
 MAX_VIEWS = 16
 """Of one study; serving takes no more."""
@@ -88,7 +87,7 @@ def _bounds() -> list[Expectation]:
         "absurd_aspect": ("aspect_ratio", None, MAX_ASPECT_RATIO),
         "constant_image": ("pixel_std", MIN_PIXEL_STD, None),
         "badly_exposed": ("pixel_mean", MIN_PIXEL_MEAN, MAX_PIXEL_MEAN),
-        "inverted": ("edge_brightness", None, MAX_EDGE_BRIGHTNESS),
+        "inverted": ("polarity", None, 0.0),
         "blurred": ("sharpness", MIN_SHARPNESS, None),
     }
     return [

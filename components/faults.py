@@ -116,7 +116,7 @@ class Planting:
             self._originals[path] = png
         if self._kinds.get(_folder(path)) == "study_without_image" or kind == "row_without_file":
             return []
-        if kind in DAMAGES:
+        if kind is not None and kind in DAMAGES:
             return [(path, DAMAGES[kind](png))]
         if kind == "same_image_two_patients":
             return [(path, self._originals[self._sources[path]])]

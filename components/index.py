@@ -39,7 +39,7 @@ class IndexRow:
     height: int | None = None
     pixel_mean: float | None = None
     pixel_std: float | None = None
-    edge_brightness: float | None = None
+    polarity: float | None = None
     sharpness: float | None = None
     problem: str | None = None
     """One of PROBLEMS, for a listed file that cannot be used."""

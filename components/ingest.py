@@ -83,7 +83,7 @@ def read_view(row: IndexRow, data: bytes | DataError | None, size: int) -> Pixel
     row.bit_depth = bit_depth(data, image.format or "")
     properties = measure(fitted)
     row.pixel_mean, row.pixel_std = properties.pixel_mean, properties.pixel_std
-    row.edge_brightness, row.sharpness = properties.edge_brightness, properties.sharpness
+    row.polarity, row.sharpness = properties.polarity, properties.sharpness
     return letterbox(fitted, size)
 
 

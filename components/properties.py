@@ -20,10 +20,11 @@ class Properties:
     pixel_mean: float
     """Of the 8-bit greys, 0 to 255."""
     pixel_std: float
-    edge_brightness: float
-    """Median grey of the outermost rows and columns minus that of the image, in units of 255.
+    polarity: float
+    """Below 0 when air is dark, above when it is bright: the image is a negative.
 
-    Air is dark in a radiograph, and the limb lies in the middle: well above 0 is inverted.
+    How much brighter the rim is than the middle grey, plus how much brighter the whole is than
+    half grey, in units of 255. Inverting an image changes the sign and nothing else.
     """
     sharpness: float
     """Mean square of the Laplacian over the variance of the image; 0 is all blur."""
@@ -39,7 +40,7 @@ def measure(fitted: Image.Image) -> Properties:
     return Properties(
         pixel_mean=mean,
         pixel_std=float(np.sqrt(variance)),
-        edge_brightness=(_edge_median(pixels) - middle) / 255,
+        polarity=(_edge_median(pixels) - middle + mean - 127.5) / 255,
         sharpness=_roughness(pixels) / variance if variance else 0.0,
     )
 

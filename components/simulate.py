@@ -61,7 +61,8 @@ def simulate(out: Path, config: SimulateConfig) -> None:
         for name, content in [*planting.strays(), *_lists(patients, planting)]:
             _add(archive, f"{mura.ROOT}/{name}", content)
         planting.add_hostile(archive)
-        about = config.model_dump() | {"faults": planting.truth()}
+        findings = {f"{p.folder(s)}/": s.findings for p in patients for s in p.studies if s.label}
+        about = config.model_dump() | {"faults": planting.truth(), "findings": findings}
         _add(archive, SIMULATION_FILE, json.dumps(about, indent=1, sort_keys=True).encode())
     studies = sum(len(patient.studies) for patient in patients)
     planted = f", {len(planting.planted)} faults" if planting.planted else ""

@@ -9,6 +9,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import pandas as pd
 
@@ -18,6 +19,8 @@ from bonexray.errors import DataError
 
 NO_FOLD = -1
 _COLUMNS = ["patient", "split", "fold"]
+
+P = TypeVar("P")
 
 Assignment = dict[str, tuple[str, int]]
 """Patient -> split and fold."""
@@ -47,10 +50,8 @@ def assign(
     """
     dealt: Assignment = dict.fromkeys(tested, ("test", NO_FOLD))
     dealt |= {p: pinned[p] for p in patients.index if p in pinned and p not in dealt}
-    splits, folds = (
-        _Dealer({"train": 1 - config.val_fraction, "val": config.val_fraction}),
-        (_Dealer(dict.fromkeys(range(config.folds), 1 / config.folds))),
-    )
+    splits = _Dealer({"train": 1 - config.val_fraction, "val": config.val_fraction})
+    folds = _Dealer(dict.fromkeys(range(config.folds), 1 / config.folds))
     for patient, (split, fold) in sorted(dealt.items()):
         if split != "test":
             splits.count(patients[patient], split)
@@ -58,26 +59,27 @@ def assign(
     new = [patient for patient in patients.index if patient not in dealt]
     for patient in sorted(new, key=lambda patient: _drawn(patient, config.seed)):
         stratum = patients[patient]
-        dealt[patient] = (str(splits.deal(stratum)), int(folds.deal(stratum)))
+        dealt[patient] = (splits.deal(stratum), folds.deal(stratum))
     return dealt
 
 
-class _Dealer:
+class _Dealer(Generic[P]):
     """Deals to the place that lacks most of its share in the stratum, then overall."""
 
-    def __init__(self, shares: "dict[str, float] | dict[int, float]") -> None:
-        self._shares: dict[str | int, float] = dict(shares)
-        self._dealt: Counter[tuple[str, str | int]] = Counter()
+    def __init__(self, shares: dict[P, float]) -> None:
+        self._shares = shares
+        self._dealt: Counter[tuple[str, P]] = Counter()
+        self._sizes: Counter[str] = Counter()
 
-    def count(self, stratum: str, place: str | int) -> None:
+    def count(self, stratum: str, place: P) -> None:
         for group in (stratum, "all"):
             self._dealt[group, place] += 1
-            self._dealt[group, "sum"] += 1
+            self._sizes[group] += 1
 
-    def deal(self, stratum: str) -> str | int:
-        def lack(place: str | int) -> tuple[float, float]:
+    def deal(self, stratum: str) -> P:
+        def lack(place: P) -> tuple[float, float]:
             own, everyone = (
-                self._shares[place] * (self._dealt[group, "sum"] + 1) - self._dealt[group, place]
+                self._shares[place] * (self._sizes[group] + 1) - self._dealt[group, place]
                 for group in (stratum, "all")
             )
             return own, everyone

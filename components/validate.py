@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 
 from bonexray.artifacts import remove, whole_folder, write_json
+from bonexray.bundle import PROFILE_FILE
 from bonexray.command import run_or_exit, step_parser
 from bonexray.config import ValidateConfig, read_section
 from bonexray.dataset import (
     MANIFEST_COLUMNS,
     MANIFEST_FILE,
-    PROFILE_FILE,
     open_images,
     read_index,
     read_origin,
@@ -43,9 +43,9 @@ def with_derived_columns(index: pd.DataFrame, images: Pixels) -> pd.DataFrame:
     usable = index["listed"] & index["problem"].isna()
     digests = index["sha256"].where(usable)
     # Pictures without detail are all alike; a rule of their own names them.
-    rows = np.flatnonzero(usable & (index["pixel_std"] > 1))
-    groups = index["patient"].astype("category").cat.codes.to_numpy(np.int64)
-    pairs = rows[near_pairs(images[rows], groups[rows])] if len(rows) else np.empty((0, 2), int)
+    rows = np.flatnonzero(usable & (index["pixel_std"] > 1)).astype(np.int64)
+    groups = np.asarray(index["patient"].astype("category").cat.codes, np.int64)
+    pairs = rows[near_pairs(images[rows], groups[rows])] if len(rows) else rows.reshape(0, 2)
     near = partners(pairs, list(index["path"]))
     known = index[index["listed"] & (index["patient"] != "")]
     sides = index[["width", "height"]]

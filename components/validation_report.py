@@ -88,11 +88,11 @@ def _draw_parts(images: Pixels, manifest: pd.DataFrame, folder: Path) -> list[st
     drawn = []
     for part in BODY_PARTS:
         own = manifest[manifest["body_part"] == part]
-        # The first view of studies from all over the table: half normal, half abnormal.
-        first = own.drop_duplicates("study")
-        halves = [_spread(first[first["label"] == label], _SHOWN // 2) for label in (0, 1)]
+        # A view of studies from all over the table: half normal, half abnormal.
+        views = own.sample(frac=1, random_state=0).drop_duplicates("study").sort_values("path")
+        halves = [_spread(views[views["label"] == label], _SHOWN // 2) for label in (0, 1)]
         tiles = [
-            Tile(square=images[row["row"]], caption=row["path"].split("/", 2)[2],
+            Tile(square=images[row["row"]], caption=_named(row["path"]),
                  edge=ABNORMAL if row["label"] else NORMAL)
             for row in pd.concat(halves).to_dict("records")
         ]  # fmt: skip
@@ -115,6 +115,12 @@ def _draw_quarantine(images: Pixels, quarantine: pd.DataFrame, folder: Path) -> 
         ]
         draw_sheet(f"{rule}: {counts[rule]} files", tiles, folder / f"quarantine-{rule}.png")
     return {str(rule): int(count) for rule, count in counts.items()}
+
+
+def _named(path: str) -> str:
+    """Patient, study and image, short enough to stand under it."""
+    _, _, patient, study, image = path.split("/")
+    return f"{patient} {study.split('_')[0]} {image.removesuffix('.png')}"
 
 
 def _spread(table: pd.DataFrame, most: int) -> pd.DataFrame:

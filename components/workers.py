@@ -16,7 +16,8 @@ from bonexray.errors import BonexrayError
 
 _AHEAD = 3  # items a worker: enough that none waits, few enough to hold in memory
 
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class WorkerError(BonexrayError):

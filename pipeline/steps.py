@@ -43,6 +43,7 @@ def validate(
 
     main(
         ["--params", json.dumps(params), "--dataset", dataset.path]
+        + ["--splits", "data/splits.csv", "--reference", "release/profile.json"]
         + ["--out", out.path, "--report", report.path]
     )
 

@@ -2,6 +2,7 @@
 
     <root>/bundles/<digest>/   bundle folders, each named by its bundle's digest
     <root>/champion.json       which of them is served
+    <root>/profile.json        what its training images were like, for `validate` to compare
 
 Serving reads this folder alone, so a registry that is down has no effect on it.
 """
@@ -11,8 +12,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bonexray.artifacts import whole_folder, write_json
-from bonexray.bundle import Bundle, Sha256, open_bundle, verify_bundle
+from bonexray.artifacts import whole_file, whole_folder, write_json
+from bonexray.bundle import PROFILE_FILE, Bundle, Sha256, open_bundle, verify_bundle
 from bonexray.errors import BundleError
 
 CHAMPION_FILE = "champion.json"
@@ -63,6 +64,8 @@ class BundleStore:
             BundleError: the store does not hold that bundle, or it was altered.
         """
         self.open(champion.digest)
+        with whole_file(self.root / PROFILE_FILE) as partial:
+            shutil.copyfile(self._folder(champion.digest) / PROFILE_FILE, partial)
         write_json(self.root / CHAMPION_FILE, champion.model_dump())
 
     def champion(self) -> Champion | None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from components import mura
+from components.simulator.lesions import draw_findings
 
 _SAME_PART_SHARE = 0.5
 """Of the studies that a patient has beside the first: those of the same body part."""
@@ -20,6 +21,8 @@ class Study:
     label: int
     """1 is abnormal."""
     views: int
+    findings: tuple[str, ...]
+    """What makes it abnormal; empty when it is normal."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,7 +77,7 @@ def _plan_split(
         owners = of_part[part] if same else range(num_patients)
         owned[owners[int(rng.integers(len(owners)))]].append(drawn[k])
     return [
-        Patient(number=first_number + k, split=split, studies=_numbered(studies))
+        Patient(number=first_number + k, split=split, studies=_numbered(studies, rng))
         for k, studies in enumerate(owned)
     ]
 
@@ -91,9 +94,10 @@ def _draw_studies(split: str, scale: float, rng: np.random.Generator) -> list[tu
     return drawn
 
 
-def _numbered(drawn: list[tuple[str, int, int]]) -> tuple[Study, ...]:
+def _numbered(drawn: list[tuple[str, int, int]], rng: np.random.Generator) -> tuple[Study, ...]:
     studies: list[Study] = []
     for part, label, views in sorted(drawn, key=lambda study: study[0]):
         number = 1 + sum(study.part == part for study in studies)
-        studies.append(Study(part=part, number=number, label=label, views=views))
+        findings = draw_findings(rng) if label else ()
+        studies.append(Study(part=part, number=number, label=label, views=views, findings=findings))
     return tuple(studies)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from components import mura
 from components.simulator.anatomy import Anatomy, Build, draw_build
 from components.simulator.film import develop, draw_exposure
-from components.simulator.lesions import draw_findings, with_findings
+from components.simulator.lesions import with_findings
 from components.simulator.limbs import build_anatomy
 from components.simulator.plan import Patient, Study
 from components.simulator.radiograph import Camera, project
@@ -20,7 +20,7 @@ _CAST_SHARE = 0.04  # of studies, whatever their label: plaster must not tell it
 _CAST_PARTS = {"XR_ELBOW", "XR_FOREARM", "XR_HUMERUS", "XR_WRIST"}
 _PLASTER = 0.024  # attenuation per mm
 _BOTH_HANDS_SHARE = 0.08  # of studies of the hand
-_HAND_TO_HAND_MM = 158.0
+_HAND_TO_HAND_MM = 205.0
 _CUT_OFF_SHARE = 0.05  # of views
 _MIRROR = np.diag([-1.0, 1.0, 1.0])
 
@@ -41,8 +41,8 @@ def _render_study(
     study: Study, build: Build, rng: np.random.Generator, difficulty: float
 ) -> Iterator[Image]:
     anatomy = build_anatomy(study.part, build)
-    if study.label:
-        anatomy = with_findings(anatomy, draw_findings(rng), rng, conspicuity(difficulty))
+    if study.findings:
+        anatomy = with_findings(anatomy, study.findings, rng, conspicuity(difficulty))
     if study.part in _CAST_PARTS and rng.random() < _CAST_SHARE:
         anatomy = replace(anatomy, structures=(*anatomy.structures, *plaster(anatomy)))
     both = study.part == "XR_HAND" and rng.random() < _BOTH_HANDS_SHARE
@@ -69,7 +69,7 @@ def plaster(anatomy: Anatomy) -> Iterator[Structure]:
         tubes = [
             replace(
                 solid,
-                radii=tuple(radius * 1.08 + 3 for radius in solid.radii),
+                radii=(_over(solid.radii[0]), _over(solid.radii[1]), _over(solid.radii[2])),
                 shell=_PLASTER,
                 core=0.0,
                 spongy=0.0,
@@ -80,6 +80,10 @@ def plaster(anatomy: Anatomy) -> Iterator[Structure]:
         ]
         if tubes:
             yield Structure(name="cast", solids=tuple(tubes), hinged=flesh.hinged)
+
+
+def _over(flesh_mm: float) -> float:
+    return 1.08 * flesh_mm + 3
 
 
 def beside_other_hand(anatomy: Anatomy, build: Build) -> Anatomy:

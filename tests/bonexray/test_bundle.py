@@ -7,6 +7,7 @@ from bonexray.bundle import (
     INFO_FILE,
     MANIFEST_FILE,
     MODEL_FILE,
+    PROFILE_FILE,
     BundleInfo,
     Provenance,
     open_bundle,
@@ -40,6 +41,7 @@ def bundle(tmp_path: Path) -> Path:
     folder.mkdir()
     (folder / MODEL_FILE).write_bytes(b"a graph")
     (folder / INFO_FILE).write_text(INFO.model_dump_json())
+    (folder / PROFILE_FILE).write_text("{}")
     seal_bundle(folder)
     return folder
 
@@ -66,7 +68,9 @@ def test_an_altered_file_is_refused_with_both_digests(bundle: Path, file: str) -
 
 def test_a_missing_file_is_refused(bundle: Path) -> None:
     (bundle / MODEL_FILE).unlink()
-    with pytest.raises(BundleError, match=r"its manifest names \['bundle.json', 'model.onnx'\]"):
+    with pytest.raises(
+        BundleError, match=r"its manifest names \['bundle.json', 'model.onnx', 'profile.json'\]"
+    ):
         open_bundle(bundle)
 
 

@@ -20,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from bonexray.artifacts import write_json
-from bonexray.bundle import INFO_FILE, MODEL_FILE, BundleInfo, Provenance, seal_bundle
+from bonexray.bundle import INFO_FILE, MODEL_FILE, PROFILE_FILE, BundleInfo, Provenance, seal_bundle
 from bonexray.images import ImageSpec
 from bonexray.studies import BODY_PARTS
 from bonexray.verdicts import OperatingPoints
@@ -89,6 +89,7 @@ def write_bundle(folder: Path, model: bytes | None = None) -> str:
         ),
     )
     write_json(folder / INFO_FILE, info.model_dump(mode="json"))
+    write_json(folder / PROFILE_FILE, {})
     return seal_bundle(folder)
 
 
