@@ -8,7 +8,6 @@ finding: a classifier on file size, image size, greys and margin. Takes some ten
 import io
 import json
 import tempfile
-import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from components import augment, evaluate, ingest, mura, simulate, train, validate
+from components import augment, evaluate, ingest, simulate, train, validate
 
 ROOT = Path(__file__).parents[1]
 DIFFICULTIES = (0.0, 0.5, 1.0)
@@ -96,17 +95,6 @@ def shortcut_auroc(images: pd.DataFrame, classifier: Any) -> float:
         won += below.sum() / 2
         pairs += len(ill) * len(well)
     return won / pairs
-
-
-def render_rate(num_images: int = 400) -> float:
-    """Images a second, long side 320 px, one process a core."""
-    from components.simulator import views
-
-    views._LONG_PX = (320, 320)
-    start = time.perf_counter()
-    plan = simulate.plan_patients(num_images / sum(map(sum, mura.IMAGES["train"].values())), 1)
-    files = sum(len(simulate.render_files([patient], 1, 0.5)) for patient in plan[:100])
-    return files / (time.perf_counter() - start)
 
 
 def main() -> None:

@@ -95,6 +95,8 @@ def environment() -> dict[str, str]:
 def project_copy(folder: Path, params: dict[str, Any]) -> Path:
     """A copy of the flow with its own DVC, as a user who has no git would have it."""
     ignore = shutil.ignore_patterns("__pycache__")
+    (folder / "data").mkdir(parents=True)
+    shutil.copyfile(ROOT / "data/splits.csv", folder / "data/splits.csv")
     for package in ("bonexray", "components", "pipeline", "serving"):
         shutil.copytree(ROOT / package, folder / package, ignore=ignore)
     shutil.copyfile(ROOT / "dvc.yaml", folder / "dvc.yaml")
