@@ -12,6 +12,8 @@ from PIL import Image
 Array = NDArray[np.float32]
 
 _WINDOW_PERCENTILES = (4.0, 97.0)
+_HIGHLIGHT_QUANTILES = (0.92, 0.96, 0.985, 0.995, 1.0)
+_HIGHLIGHT_COURSE = (0.0, 0.3, 0.6, 0.85, 1.0)
 _LEAD = 3.0  # attenuation of a side marker
 _LETTERS = {
     "L": ("1000", "1000", "1000", "1000", "1000", "1000", "1111"),
@@ -37,6 +39,8 @@ class Exposure:
     contrast: float
     """Standard deviation of the greys in [0, 1]."""
     gamma: float
+    highlights: float
+    """How far the brightest greys lie above the rest, in units of the window."""
     shut: tuple[float, float, float, float]
     """Share of the image in shadow at the left, top, right and bottom."""
     marker: tuple[float, float] | None
@@ -57,6 +61,7 @@ def draw_exposure(rng: np.random.Generator) -> Exposure:
         brightness=float(rng.uniform(0.19, 0.42)),
         contrast=float(rng.uniform(0.12, 0.25)),
         gamma=float(rng.uniform(0.9, 1.15)),
+        highlights=float(rng.uniform(0.25, 0.5)),
         shut=(float(left), float(top), float(right), float(bottom)),
         marker=(float(corner[0]), float(corner[1])) if marked else None,
     )
@@ -124,9 +129,23 @@ def _windowed(grey: Array, lit: NDArray[np.bool_], exposure: Exposure) -> NDArra
     scale = max(float(high) - float(low), 0.1)
     above: Array = np.maximum(grey - np.float32(low), 0) / np.float32(scale)
     shown: Array = np.power(above, np.float32(exposure.gamma))
+    _level_highlights(shown, shown[lit][::7], exposure)
     gain, offset = _automatic_exposure(shown[lit][::7], exposure)
     shown = np.where(lit, shown * np.float32(gain) + np.float32(offset), np.float32(0))
     return (np.clip(shown, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def _level_highlights(shown: Array, sample: Array, exposure: Exposure) -> None:
+    """Give the brightest greys the exposure's own course, in their order, as a film's shoulder does.
+
+    Implants and hardened bone are denser than the rest; without this the highest percentiles
+    would tell the label before anything is seen.
+    """
+    measured = np.quantile(sample, _HIGHLIGHT_QUANTILES)
+    measured += np.arange(len(measured)) * 1e-6  # np.interp wants them to rise
+    wanted = measured[0] + exposure.highlights * np.array(_HIGHLIGHT_COURSE)
+    bright = shown > measured[0]
+    shown[bright] = np.interp(shown[bright], measured, wanted)
 
 
 def _automatic_exposure(sample: Array, exposure: Exposure) -> tuple[float, float]:

@@ -60,7 +60,7 @@ def _render_study(
 
 def conspicuity(difficulty: float) -> float:
     """How plain findings are, as a factor on their size and density; 1 at difficulty 0.5."""
-    return float(np.interp(difficulty, (0.0, 0.5, 1.0), (1.8, 1.0, 0.2)))
+    return float(np.interp(difficulty, (0.0, 0.5, 1.0), (2.4, 1.0, 0.2)))
 
 
 def plaster(anatomy: Anatomy) -> Iterator[Structure]:
