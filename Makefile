@@ -1,4 +1,4 @@
-.PHONY: help demo test check serve lock profile-mura clean
+.PHONY: help demo test test-slow check serve lock mura profile-mura clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3.11
@@ -26,6 +26,9 @@ demo: .venv/installed ## train, prove, register, approve and ask the served mode
 test: .venv/installed ## run the tests
 	pytest
 
+test-slow: .venv/installed ## run the journeys that take minutes: a team on an S3 server
+	pytest -m slow
+
 check: .venv/installed ## lint, types, import contracts, lock file
 	ruff format --check .
 	ruff check .
@@ -40,6 +43,9 @@ serve: .venv/installed ## serve the approved model on http://127.0.0.1:8080
 
 lock: .venv/installed ## resolve requirements.lock from pyproject.toml
 	$(COMPILE) --output-file requirements.lock
+
+mura: .venv/installed ## put MURA under DVC: make mura ARCHIVE=<zip, folder or s3:// URL> TERMS=accepted
+	python -m components.adopt --archive "$(ARCHIVE)" $(if $(filter accepted,$(TERMS)),--accept-terms)
 
 profile-mura: ## put the full-size MURA recipe in place of the demonstration's params.yaml
 	cp profiles/mura.yaml params.yaml

@@ -16,7 +16,7 @@ Hashes = NDArray[np.uint64]
 
 MAX_DISTANCE = 6
 """Bits of 64 in which the hashes of two pictures of the same exposure may differ."""
-MIN_CORRELATION = 0.9
+MIN_CORRELATION = 0.92
 """Of their detail; two exposures of like limbs share their outlines, not their grain."""
 _HASH_SIDE, _HASH_INPUT = 8, 32
 _DETAIL_SIDE, _COARSE_SIDE = 48, 12

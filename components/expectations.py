@@ -29,6 +29,13 @@ MAX_DIVERGENCE = 0.1
 
 def file_expectations(config: ValidateConfig) -> list[Expectation]:
     """What each file must be, on the index with its derived columns."""
+    in_set: dict[str, tuple[str, list[Any]]] = {
+        "unlisted": ("listed", [True]),
+        "wrong_extension": ("format", ["PNG"]),
+        "colour_mode": ("mode", list(config.colour_modes)),
+        "bit_depth": ("bit_depth", [8]),
+        "duplicate_across_patients": ("copied_elsewhere", [False]),
+    }
     return [
         *(
             _warn(
@@ -36,29 +43,23 @@ def file_expectations(config: ValidateConfig) -> list[Expectation]:
             )
             for problem in PROBLEMS
         ),
-        _warn(gxe.ExpectColumnValuesToBeInSet, "unlisted", column="listed", value_set=[True]),
+        *(
+            _warn(gxe.ExpectColumnValuesToBeInSet, rule, column=column, value_set=allowed)
+            for rule, (column, allowed) in in_set.items()
+        ),
+        *_bounds(),
+        *_relations(),
+    ]
+
+
+def _relations() -> list[Expectation]:
+    """What a file must be beside its study, its patient and the other files."""
+    return [
         _warn(
             gxe.ExpectColumnPairValuesToBeEqual,
             "label_disagrees",
             column_A="folder_label",
             column_B="csv_label",
-        ),
-        _warn(
-            gxe.ExpectColumnValuesToBeInSet, "wrong_extension", column="format", value_set=["PNG"]
-        ),
-        _warn(
-            gxe.ExpectColumnValuesToBeInSet,
-            "colour_mode",
-            column="mode",
-            value_set=list(config.colour_modes),
-        ),
-        _warn(gxe.ExpectColumnValuesToBeInSet, "bit_depth", column="bit_depth", value_set=[8]),
-        *_bounds(),
-        _warn(
-            gxe.ExpectColumnValuesToBeInSet,
-            "duplicate_across_patients",
-            column="copied_elsewhere",
-            value_set=[False],
         ),
         _warn(
             gxe.ExpectColumnValuesToBeNull,
@@ -163,12 +164,12 @@ def totals(index: pd.DataFrame) -> pd.DataFrame:
     """What the CSVs list beside what was published: patients, studies and images.
 
     Returns:
-        Columns path (what is counted), listed and published.
+        Columns what, of, listed and published; path says all of it in words.
     """
     listed = index[index["listed"] & (index["patient"] != "")]
     patients = listed.groupby("mura_split")["patient"].nunique()
     rows = [
-        (f"{split}: patients", int(patients.get(split, 0)), published)
+        ("patients", split, int(patients.get(split, 0)), published)
         for split, published in mura.PATIENTS.items()
     ]
     keys = ["mura_split", "body_part", "csv_label"]
@@ -181,9 +182,14 @@ def totals(index: pd.DataFrame) -> pd.DataFrame:
         for split, parts in published_by.items():
             for part, pair in parts.items():
                 for label, published in enumerate(pair):
-                    name = f"{split}/{part}/{mura.LABELS[label]}: {what}"
-                    rows.append((name, int(found.get((split, part, label), 0)), published))
-    return pd.DataFrame(rows, columns=["path", "listed", "published"])
+                    name = f"{split}/{part}/{mura.LABELS[label]}"
+                    rows.append((what, name, int(found.get((split, part, label), 0)), published))
+    table = pd.DataFrame(rows, columns=["what", "of", "listed", "published"])
+    table["path"] = [
+        f"{of}: {published:,} {what} published, {listed:,} listed"
+        for what, of, listed, published in rows
+    ]
+    return table
 
 
 def drift_expectations(profile: dict[str, dict[str, list[Any]]]) -> list[Expectation]:

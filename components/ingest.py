@@ -5,7 +5,7 @@ N rows, one a file (and one a study that has none); S the side of the packed ima
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -153,7 +153,8 @@ def _pack(source: Archive, rows: list[IndexRow], folder: Path, size: int) -> int
         tqdm(total=len(rows), desc="ingest", unit="image", disable=None) as bar,
     ):
         for done in in_order(pack_batch, batches()):
-            index.write_table(pa.Table.from_pylist(list(map(asdict, done)), schema=SCHEMA))
+            columns = {name: [getattr(row, name) for row in done] for name in SCHEMA.names}
+            index.write_table(pa.Table.from_pydict(columns, schema=SCHEMA))
             unusable += sum(bool(row.error) for row in done)
             bar.update(len(done))
     return unusable

@@ -30,7 +30,7 @@ from components.splits import Assignment, assign, read_pins, strata
 from components.validation_report import DATA_DOCS, REPORT_FILE, summarise, write_report
 
 if TYPE_CHECKING:
-    from components.gx import Finding
+    from components.gx import Finding, Validation
 
 _MAX_SHOWN = 5
 
@@ -165,29 +165,16 @@ def validate(
             then says why, and `out` does not exist.
     """
     # Takes seconds, and only this step needs it.
-    from components import expectations
     from components.gx import Validation
 
     remove(out)  # an old verdict must not stand for a new one
     index, images, origin = _read(dataset)
     pinned = {} if origin == SIMULATED else read_pins(splits, config.folds)
     champion = read_reference(reference)
-    table = with_derived_columns(index, images)
-    validation = Validation()
-    findings = validation.check("files", table, expectations.file_expectations(config))
-    assignment = split_patients(index, pinned, config)
-    manifest, quarantine = divide(table, reasons_by_path(findings), assignment)
-    findings += validation.check(
-        "manifest", described(manifest, table), expectations.manifest_expectations()
-    )
-    if origin == mura.ROOT:
-        totals = expectations.totals(index)
-        findings += validation.check("totals", totals, expectations.totals_expectations())
+    validation, table = Validation(), with_derived_columns(index, images)
+    findings, manifest, quarantine = _judge(validation, table, pinned, config)
     accepted = table.iloc[manifest.loc[manifest["split"] != "test", "row"]]
-    if champion:
-        findings += validation.check(
-            "drift", within(accepted, champion), expectations.drift_expectations(champion)
-        )
+    findings += _compare(validation, table, accepted, origin, champion)
     stopped_by = problems(findings, quarantine, len(index), config)
     with whole_folder(report) as folder:
         validation.write_data_docs(folder / DATA_DOCS)
@@ -199,6 +186,41 @@ def validate(
     with whole_folder(out) as folder:
         write_json(folder / PROFILE_FILE, profile(accepted))
         manifest.to_parquet(folder / MANIFEST_FILE, index=False)
+
+
+def _judge(
+    validation: "Validation", table: pd.DataFrame, pinned: Assignment, config: ValidateConfig
+) -> "tuple[list[Finding], pd.DataFrame, pd.DataFrame]":
+    """What was found of files and manifest, the manifest, the quarantine."""
+    from components import expectations
+
+    findings = validation.check("files", table, expectations.file_expectations(config))
+    assignment = split_patients(table, pinned, config)
+    manifest, quarantine = divide(table, reasons_by_path(findings), assignment)
+    findings += validation.check(
+        "manifest", described(manifest, table), expectations.manifest_expectations()
+    )
+    return findings, manifest, quarantine
+
+
+def _compare(
+    validation: "Validation",
+    table: pd.DataFrame,
+    accepted: pd.DataFrame,
+    origin: str,
+    champion: Profile,
+) -> "list[Finding]":
+    """What was found beside the published totals and the champion's training images."""
+    from components import expectations
+
+    findings: list[Finding] = []
+    if origin == mura.ROOT:
+        totals = expectations.totals(table)
+        findings += validation.check("totals", totals, expectations.totals_expectations())
+    if champion:
+        drift = expectations.drift_expectations(champion)
+        findings += validation.check("drift", within(accepted, champion), drift)
+    return findings
 
 
 def _read(dataset: Path) -> tuple[pd.DataFrame, Pixels, str]:

@@ -68,7 +68,7 @@ def draw_exposure(rng: np.random.Generator) -> Exposure:
 
 
 def develop(
-    signal: Array, exposure: Exposure, side: str, rng: np.random.Generator
+    signal: Array, exposure: Exposure, side: str, metal: bool, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
     """Turn line integrals into the (H, W) grey image that a reader sees, bone bright.
 
@@ -78,6 +78,7 @@ def develop(
         signal: (H, W) line integrals of attenuation.
         exposure: the settings of this image.
         side: "L" or "R", what a marker says.
+        metal: whether an implant is in the image; it burns out, whatever the exposure.
         rng: for texture and noise.
     """
     height, width = signal.shape
@@ -92,7 +93,7 @@ def develop(
     grey = -np.log(np.maximum(light, 1e-3))
     left, top, right, bottom = exposure.shut
     lit = (x > 2 * left - 1) & (x < 1 - 2 * right) & (y > 2 * top - 1) & (y < 1 - 2 * bottom)
-    return _windowed(grey, lit, exposure)
+    return _windowed(grey, lit, metal, exposure)
 
 
 def _texture(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
@@ -124,22 +125,25 @@ def _blurred(signal: Array) -> Array:
     return np.float32(0.25) * (columns[:, :-2] + 2 * signal + columns[:, 2:])
 
 
-def _windowed(grey: Array, lit: NDArray[np.bool_], exposure: Exposure) -> NDArray[np.uint8]:
+def _windowed(
+    grey: Array, lit: NDArray[np.bool_], metal: bool, exposure: Exposure
+) -> NDArray[np.uint8]:
     low, high = np.percentile(grey[lit][::7], _WINDOW_PERCENTILES)
     scale = max(float(high) - float(low), 0.1)
     above: Array = np.maximum(grey - np.float32(low), 0) / np.float32(scale)
     shown: Array = np.power(above, np.float32(exposure.gamma))
-    _level_highlights(shown, shown[lit][::7], exposure)
+    if not metal:
+        _level_highlights(shown, shown[lit][::7], exposure)
     gain, offset = _automatic_exposure(shown[lit][::7], exposure)
     shown = np.where(lit, shown * np.float32(gain) + np.float32(offset), np.float32(0))
     return (np.clip(shown, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
 def _level_highlights(shown: Array, sample: Array, exposure: Exposure) -> None:
-    """Give the brightest greys the exposure's own course, in their order, as a film's shoulder does.
+    """Give the brightest greys the exposure's own course, as a film's shoulder does.
 
-    Implants and hardened bone are denser than the rest; without this the highest percentiles
-    would tell the label before anything is seen.
+    Hardened bone is denser than the rest; without this the highest percentiles would tell the
+    label before anything is seen.
     """
     measured = np.quantile(sample, _HIGHLIGHT_QUANTILES)
     measured += np.arange(len(measured)) * 1e-6  # np.interp wants them to rise

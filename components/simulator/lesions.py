@@ -78,7 +78,7 @@ def with_findings(
         implant = _IMPLANTS[int(rng.integers(len(_IMPLANTS)))]
         solids = implant(anatomy.bone(place.bone), place, rng)
         hinged = anatomy.bone(place.bone).hinged
-        faint = tuple(_fainter(solid, plain) for solid in solids)
+        faint = tuple(_remade(solid, plain) for solid in solids)
         metal = Structure(name="implant", solids=faint, hinged=hinged)
         ill = replace(ill, structures=(*ill.structures, metal))
     return ill
@@ -148,13 +148,15 @@ def _metal_rod(start: Vector, end: Vector, radius: float, wide: Vector | None = 
     )
 
 
-def _fainter(rod: Solid, plain: float) -> Solid:
-    """An implant of a lighter material, as carbon is; none is denser than metal."""
+def _remade(rod: Shaft, plain: float) -> Shaft:
+    """The same rod, thicker when plain, of a lighter material (as carbon is) when faint."""
     attenuation = METAL * min(plain, 1.0) ** 2
-    return replace(rod, shell=attenuation, core=attenuation)
+    thicker = float(np.clip(plain, 1.0, 1.5))
+    radii = (rod.radii[0] * thicker, rod.radii[1] * thicker, rod.radii[2] * thicker)
+    return replace(rod, shell=attenuation, core=attenuation, radii=radii)
 
 
-def plate(bone: Structure, place: Place, rng: np.random.Generator) -> tuple[Solid, ...]:
+def plate(bone: Structure, place: Place, rng: np.random.Generator) -> tuple[Shaft, ...]:
     """A plate along the bone, held by screws through it."""
     shaft = bone.shaft
     radius = _radius_at(shaft, place.s)
@@ -176,7 +178,7 @@ def plate(bone: Structure, place: Place, rng: np.random.Generator) -> tuple[Soli
     return (strip, *screws)
 
 
-def nail(bone: Structure, place: Place, rng: np.random.Generator) -> tuple[Solid, ...]:
+def nail(bone: Structure, place: Place, rng: np.random.Generator) -> tuple[Shaft, ...]:
     """A nail inside the marrow, locked by screws at its ends."""
     shaft = bone.shaft
     radius = shaft.radii[1]
@@ -196,7 +198,7 @@ def nail(bone: Structure, place: Place, rng: np.random.Generator) -> tuple[Solid
     return (rod, *locks)
 
 
-def wires(bone: Structure, place: Place, rng: np.random.Generator) -> tuple[Solid, ...]:
+def wires(bone: Structure, place: Place, rng: np.random.Generator) -> tuple[Shaft, ...]:
     """Pins that cross in the bone."""
     shaft = bone.shaft
     radius = _radius_at(shaft, place.s)
@@ -211,7 +213,7 @@ def wires(bone: Structure, place: Place, rng: np.random.Generator) -> tuple[Soli
     return tuple(solids)
 
 
-_IMPLANTS: tuple[Callable[[Structure, Place, np.random.Generator], tuple[Solid, ...]], ...] = (
+_IMPLANTS: tuple[Callable[[Structure, Place, np.random.Generator], tuple[Shaft, ...]], ...] = (
     plate,
     plate,
     nail,
@@ -236,12 +238,12 @@ def grow_lesion(anatomy: Anatomy, place: Place, rng: np.random.Generator, plain:
     rim_mm = 0.6 + 0.12 * radius
     kind = ("lytic", "expansile", "blastic")[int(rng.integers(3))]
     size = radius * rng.uniform(1.15, 1.5) + 0.009 * max(anatomy.extent_mm)
-    size *= min(0.5 + 0.5 * plain, 1.2)
-    dense = CORTICAL * min(plain, 1.3)
+    size *= min(0.5 + 0.5 * plain, 1.5)
+    dense = CORTICAL * min(plain, 2.0)
     semi = size * np.array([1.0, rng.uniform(1.2, 1.9), 1.0])
     if kind == "blastic":
         added: tuple[Solid, ...] = (
-            _sphere(centre, semi * 0.95, 1.1 * min(plain, 1.3) * _hardened(radius)),
+            _sphere(centre, semi * 0.95, 1.1 * min(plain, 2.0) * _hardened(radius)),
         )
         ill = replace(bone, inclusions=(*bone.inclusions, *added))
     elif kind == "lytic":

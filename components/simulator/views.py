@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 from components import mura
 from components.simulator.anatomy import Anatomy, Build, draw_build
 from components.simulator.film import develop, draw_exposure
-from components.simulator.lesions import with_findings
+from components.simulator.lesions import HARDWARE, with_findings
 from components.simulator.limbs import build_anatomy
 from components.simulator.plan import Patient, Study
 from components.simulator.radiograph import Camera, project
 from components.simulator.shapes import Shaft, Structure, turn
 
-_LONG_PX = (192, mura.HEIGHT_PX[1])
+_LONG_PX = (150, mura.HEIGHT_PX[1])
 _CAST_SHARE = 0.04  # of studies, whatever their label: plaster must not tell it
 _CAST_PARTS = {"XR_ELBOW", "XR_FOREARM", "XR_HUMERUS", "XR_WRIST"}
 _PLASTER = 0.024  # attenuation per mm
@@ -55,12 +55,13 @@ def _render_study(
         shown = beside_other_hand(posed, build) if both and which == 0 else posed
         camera = draw_camera(shown, anatomy.turns_degrees[which], rng)
         signal = project(shown.structures, camera)
-        yield develop(signal, draw_exposure(rng), "L" if anatomy.left else "R", rng)
+        metal = HARDWARE in study.findings
+        yield develop(signal, draw_exposure(rng), "L" if anatomy.left else "R", metal, rng)
 
 
 def conspicuity(difficulty: float) -> float:
     """How plain findings are, as a factor on their size and density; 1 at difficulty 0.5."""
-    return float(np.interp(difficulty, (0.0, 0.5, 1.0), (2.4, 1.0, 0.2)))
+    return float(np.interp(difficulty, (0.0, 0.5, 1.0), (4.0, 1.0, 0.2)))
 
 
 def plaster(anatomy: Anatomy) -> Iterator[Structure]:

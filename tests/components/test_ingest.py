@@ -1,3 +1,8 @@
+import json
+import resource
+import signal
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +14,7 @@ import pytest
 from bonexray.artifacts import sha256_file
 from bonexray.dataset import open_images, read_index
 from bonexray.images import read_square
+from components.faults import DAMAGES
 from components.ingest import main
 
 Alter = Callable[[dict[str, bytes | None]], Path]
@@ -180,3 +186,124 @@ def test_an_archive_that_is_missing_or_no_zip_stops_with_one_line(
     assert "expected a MURA .zip" in error
     assert error.count("\n") == 1
     assert not (tmp_path / "dataset").exists()
+
+
+def test_the_result_does_not_depend_on_the_number_of_workers(
+    tiny_workspace: Path, ingest: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    out = ingest(tiny_workspace / "data/MURA-sim.zip")
+    for name in ("images.npy", "index.parquet", "origin.json"):
+        assert sha256_file(out / name) == sha256_file(tiny_workspace / "data/dataset" / name)
+
+
+@pytest.mark.parametrize(
+    ("damage", "problem"),
+    [
+        (lambda png: b"", "empty_file"),
+        (lambda png: png[:500], "undecodable"),
+        (lambda png: b"GIF89a", "undecodable"),
+        (DAMAGES["pixel_bomb"], "too_many_pixels"),
+        (None, "missing_file"),
+    ],
+    ids=["empty", "cut", "gif", "bomb", "missing"],
+)
+def test_what_cannot_be_used_is_named_by_its_problem(
+    tiny_workspace: Path,
+    tiny_entry: Callable[[str], bytes],
+    altered_archive: Alter,
+    ingest: Callable[[Path], Path],
+    damage: Callable[[bytes], bytes] | None,
+    problem: str,
+) -> None:
+    path = read_index(tiny_workspace / "data/dataset")["path"][4]
+    out = ingest(altered_archive({path: damage(tiny_entry(path)) if damage else None}))
+    row = row_of(read_index(out), path)
+    assert row["problem"] == problem
+    assert row["error"]
+    assert pd.isna(row["width"])
+
+
+def test_a_study_without_an_image_becomes_a_row_of_its_own(
+    tiny_entry: Callable[[str], bytes], altered_archive: Alter, ingest: Callable[[Path], Path]
+) -> None:
+    study = "train/XR_HAND/patient99999/study1_negative/"
+    csv = tiny_entry("train_labeled_studies.csv") + f"MURA-v1.1/{study},0\n".encode()
+    row = row_of(read_index(ingest(altered_archive({"train_labeled_studies.csv": csv}))), study)
+    assert row["problem"] == "study_without_image"
+
+
+def test_mode_depth_and_format_are_told_as_the_file_has_them(
+    tiny_workspace: Path,
+    tiny_entry: Callable[[str], bytes],
+    altered_archive: Alter,
+    ingest: Callable[[Path], Path],
+) -> None:
+    kinds = {
+        "sixteen_bit": ("PNG", "I;16", 16),
+        "rgba": ("PNG", "RGBA", 8),
+        "palette": ("PNG", "P", 8),
+        "wrong_extension": ("JPEG", "L", 8),
+    }
+    paths = read_index(tiny_workspace / "data/dataset")["path"][: len(kinds)]
+    changed = {
+        path: DAMAGES[kind](tiny_entry(path)) for path, kind in zip(paths, kinds, strict=True)
+    }
+    index = read_index(ingest(altered_archive(changed)))
+    told = [
+        tuple(row) for row in index[["format", "mode", "bit_depth"]].head(len(kinds)).to_numpy()
+    ]
+    assert told == list(kinds.values())
+
+
+def test_inverting_an_image_changes_the_sign_of_its_polarity_alone(
+    tiny_workspace: Path,
+    tiny_entry: Callable[[str], bytes],
+    altered_archive: Alter,
+    ingest: Callable[[Path], Path],
+) -> None:
+    before = read_index(tiny_workspace / "data/dataset")
+    path = before["path"][6]
+    out = ingest(altered_archive({path: DAMAGES["inverted"](tiny_entry(path))}))
+    after = row_of(read_index(out), path)
+    assert (before["polarity"] < 0).all()
+    assert after["polarity"] == pytest.approx(-before["polarity"][6], abs=0.02)
+
+
+def test_a_pinned_archive_is_taken_and_another_is_refused_with_both_digests(
+    tiny_workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive = tiny_workspace / "data/MURA-sim.zip"
+    digest = sha256_file(archive)
+
+    def run(pinned: str) -> None:
+        params = json.dumps({"image_size": 32, "archive_sha256": pinned})
+        main(["--params", params, "--archive", str(archive), "--out", str(tmp_path / "out")])
+
+    run(digest)
+    with pytest.raises(SystemExit, match="1"):
+        run("0" * 64)
+    error = capsys.readouterr().err
+    assert digest in error
+    assert "ingest.archive_sha256 expects 000" in error
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(
+    tiny_workspace: Path, ingest: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    """A limit on the size of files stands for the disk: the system refuses the write alike."""
+    params = json.dumps({"image_size": 64, "archive_sha256": ""})
+    command = [sys.executable, "-m", "components.ingest", "--params", params, "--archive"]
+    command += [str(tiny_workspace / "data/MURA-sim.zip"), "--out", str(tmp_path / "dataset")]
+    done = subprocess.run(
+        command, capture_output=True, text=True, preexec_fn=lambda: _limit_files(200_000)
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert "File too large" in done.stderr
+    assert list(tmp_path.glob("*dataset*")) == []
+
+
+def _limit_files(num_bytes: int) -> None:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, num_bytes))

@@ -1,30 +1,36 @@
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 import yaml
 
-from bonexray.config import ValidateConfig
 from bonexray.dataset import read_index, read_manifest
-from components import ingest, validate
+from components import ingest, mura, validate
+from components.index import PROBLEMS
 
 TINY_FRACTION = 0.5
 
 
 @pytest.fixture
-def check(tiny_params: Path, tmp_path: Path) -> Callable[..., Path]:
+def check(tiny_workspace: Path, tiny_params: Path, tmp_path: Path) -> Callable[..., Path]:
     """Validate an index made from the tiny one; returns the folder of `validated` and `report`."""
 
     def run(index: pd.DataFrame, **settings: float) -> Path:
         (tmp_path / "dataset").mkdir()
         index.to_parquet(tmp_path / "dataset/index.parquet")
+        for name in ("images.npy", "origin.json"):
+            (tmp_path / "dataset" / name).symlink_to(tiny_workspace / "data/dataset" / name)
         params = yaml.safe_load(tiny_params.read_text())
         params["validate"] |= settings
         tiny_params.write_text(yaml.safe_dump(params))
         validate.main(
             ["--params", str(tiny_params), "--dataset", str(tmp_path / "dataset")]
+            + ["--splits", str(tmp_path / "splits.csv")]
+            + ["--reference", str(tmp_path / "profile.json")]
             + ["--out", str(tmp_path / "validated"), "--report", str(tmp_path / "report")]
         )
         return tmp_path
@@ -37,7 +43,7 @@ def index(tiny_workspace: Path) -> pd.DataFrame:
     return read_index(tiny_workspace / "data/dataset")
 
 
-def report(folder: Path) -> dict[str, object]:
+def report(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "report/report.json").read_text())  # type: ignore[no-any-return]
 
 
@@ -57,35 +63,29 @@ def test_no_patient_is_in_two_splits_and_muras_valid_set_is_test(
     assert ((manifest["split"] == "test") == manifest["path"].str.startswith("valid/")).all()
 
 
-def test_a_patient_keeps_its_split_when_others_are_added() -> None:
-    config = ValidateConfig(seed=1, val_fraction=0.2, max_quarantine_fraction=0)
-    splits = {f"patient{n:05}": validate.split_of(f"patient{n:05}", "train", config)
-              for n in range(5000)}  # fmt: skip
-    share = sum(split == "val" for split in splits.values()) / 5000
-    assert share == pytest.approx(0.2, abs=0.02)
-    assert validate.split_of("patient00007", "train", config) == splits["patient00007"]
-    assert validate.split_of("patient00007", "valid", config) == "test"
+def spoil(column: str, value: object) -> Callable[[pd.DataFrame, int], None]:
+    def at(index: pd.DataFrame, row: int) -> None:
+        index.loc[row, column] = value
+
+    return at
 
 
 FAULTS: dict[str, Callable[[pd.DataFrame, int], None]] = {
-    "unusable": lambda index, row: index.__setitem__(
-        "error", index["error"].mask(index.index == row, "cannot be decoded")
+    **{problem: spoil("problem", problem) for problem in PROBLEMS},
+    "unlisted": spoil("listed", False),
+    "label_disagrees": lambda index, row: spoil("csv_label", 1 - index.loc[row, "csv_label"])(
+        index, row
     ),
-    "unlisted": lambda index, row: index.__setitem__(
-        "listed", index["listed"].mask(index.index == row, False)
-    ),
-    "label_disagrees": lambda index, row: index.__setitem__(
-        "csv_label", index["csv_label"].mask(index.index == row, 1 - index["csv_label"])
-    ),
-    "constant_image": lambda index, row: index.__setitem__(
-        "pixel_std", index["pixel_std"].mask(index.index == row, 0.0)
-    ),
-    "width_out_of_range": lambda index, row: index.__setitem__(
-        "width", index["width"].mask(index.index == row, 9)
-    ),
-    "height_out_of_range": lambda index, row: index.__setitem__(
-        "height", index["height"].mask(index.index == row, 90000)
-    ),
+    "wrong_extension": spoil("format", "JPEG"),
+    "colour_mode": spoil("mode", "RGB"),
+    "bit_depth": spoil("bit_depth", 16),
+    "width_out_of_range": lambda index, row: spoil("width", 60)(index, row),
+    "height_out_of_range": lambda index, row: spoil("height", 63)(index, row),
+    "absurd_aspect": lambda index, row: spoil("width", 8000)(index, row),
+    "constant_image": spoil("pixel_std", 0.0),
+    "badly_exposed": spoil("pixel_mean", 250.0),
+    "inverted": spoil("polarity", 0.2),
+    "blurred": spoil("sharpness", 0.0),
 }
 
 
@@ -102,14 +102,27 @@ def test_a_faulty_file_is_quarantined_under_its_rule(
     assert index["path"][5] not in set(read_manifest(folder / "validated")["path"])
 
 
-def test_both_copies_of_an_image_are_quarantined(
+def test_both_copies_of_an_image_under_two_patients_are_quarantined(
     check: Callable[..., Path], index: pd.DataFrame
 ) -> None:
-    index.loc[3, "sha256"] = index.loc[8, "sha256"]
+    other = int(index.index[index["patient"] != index["patient"][3]][0])
+    index.loc[3, "sha256"] = index.loc[other, "sha256"]
     folder = check(index, max_quarantine_fraction=TINY_FRACTION)
     quarantine = pd.read_parquet(folder / "report/quarantine.parquet")
-    assert set(quarantine["path"]) == {index["path"][3], index["path"][8]}
-    assert set(quarantine["rules"]) == {"duplicate_image"}
+    assert set(quarantine["path"]) == {index["path"][3], index["path"][other]}
+    assert set(quarantine["rules"]) == {"duplicate_across_patients"}
+
+
+def test_a_view_that_a_patient_has_twice_is_told_and_kept(
+    check: Callable[..., Path], index: pd.DataFrame
+) -> None:
+    counts = index["patient"].value_counts()
+    first, second = index.index[index["patient"] == counts.index[0]][:2]
+    index.loc[second, "sha256"] = index.loc[first, "sha256"]
+    folder = check(index)
+    assert len(read_manifest(folder / "validated")) == len(index)
+    (told,) = [e for e in report(folder)["expectations"] if e["rule"] == "repeated_view"]
+    assert (told["severity"], told["first_paths"]) == ("info", [index["path"][second]])
 
 
 def test_too_much_quarantine_stops_with_the_file_and_the_reason_after_the_report(
@@ -118,11 +131,12 @@ def test_too_much_quarantine_stops_with_the_file_and_the_reason_after_the_report
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    FAULTS["unusable"](index, 5)
+    FAULTS["undecodable"](index, 5)
+    index.loc[5, "error"] = "cannot be decoded"
     with pytest.raises(SystemExit, match="1"):
         check(index)
     error = capsys.readouterr().err
-    assert f"{index['path'][5]} (unusable: cannot be decoded)" in error
+    assert f"{index['path'][5]} (undecodable: cannot be decoded)" in error
     assert "validate.max_quarantine_fraction" in error
     assert error.count("\n") == 1
     assert report(tmp_path)["passed"] is False
@@ -137,10 +151,13 @@ def test_a_patient_in_two_splits_stops_with_the_first_path(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     leaked = index.loc[index["mura_split"] == "train", "patient"].iloc[0]
-    index.loc[index["mura_split"] == "valid", "patient"] = leaked
+    valid = index.index[index["mura_split"] == "valid"][0]
+    index.loc[valid, "patient"] = leaked
     with pytest.raises(SystemExit, match="1"):
         check(index)
-    assert "patient_in_one_split does not hold" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "patient_in_both_splits does not hold" in error
+    assert leaked in error
     assert not (tmp_path / "validated").exists()
 
 
@@ -158,7 +175,7 @@ def test_a_column_that_is_missing_stops_the_flow_rather_than_passing_unchecked(
 ) -> None:
     with pytest.raises(SystemExit, match="1"):
         check(index.drop(columns="pixel_std"))
-    assert "constant_image does not hold" in capsys.readouterr().err
+    assert "the index lacks the columns ['pixel_std']" in capsys.readouterr().err
 
 
 def test_an_archive_with_a_truncated_image_stops_at_validate_naming_it(
@@ -178,6 +195,67 @@ def test_an_archive_with_a_truncated_image_stops_at_validate_naming_it(
     with pytest.raises(SystemExit, match="1"):
         validate.main(
             [*params, "--dataset", dataset, "--out", str(tmp_path / "v")]
-            + ["--report", str(tmp_path / "r")]
+            + ["--report", str(tmp_path / "r"), "--splits", "none", "--reference", "none"]
         )
     assert path in capsys.readouterr().err
+
+
+def test_an_archive_that_calls_itself_mura_v1_1_must_hold_the_published_numbers(
+    check: Callable[..., Path],
+    index: pd.DataFrame,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def claim() -> None:
+        (tmp_path / "dataset/origin.json").unlink()
+        origin = {"origin": mura.ROOT, "archive_sha256": ""}
+        (tmp_path / "dataset/origin.json").write_text(json.dumps(origin))
+
+    check(index)
+    claim()
+    flags = ["--params", str(tmp_path / "params.yaml")]
+    for name in ("dataset", "splits", "reference", "report"):
+        flags += [f"--{name}", str(tmp_path / name)]
+    with pytest.raises(SystemExit, match="1"):
+        validate.main([*flags, "--out", str(tmp_path / "validated")])
+    error = capsys.readouterr().err
+    assert "published_totals does not hold" in error
+    assert "train: 11,184 patients published, " in error
+
+
+def test_drift_from_the_champions_images_is_told_and_stops_nothing(
+    tiny_workspace: Path, check: Callable[..., Path], index: pd.DataFrame, tmp_path: Path
+) -> None:
+    profile = (tiny_workspace / "data/validated/profile.json").read_text()
+    (tmp_path / "profile.json").write_text(profile)
+    index["pixel_mean"] = index["pixel_mean"] * 1.5
+    drifted = {
+        found["rule"]
+        for found in report(check(index))["expectations"]
+        if found["suite"] == "drift" and not found["passed"]
+    }
+    assert drifted == {"drift_of_pixel_mean"}
+
+
+def test_pages_need_no_net_and_show_what_was_quarantined(
+    check: Callable[..., Path], index: pd.DataFrame
+) -> None:
+    FAULTS["inverted"](index, 5)
+    folder = check(index, max_quarantine_fraction=TINY_FRACTION) / "report"
+    assert (folder / "sheets/quarantine-inverted.png").exists()
+    pages = list((folder / "data_docs").rglob("*.html"))
+    assert len(pages) >= 4
+    for page in pages:
+        assert not re.search(r'(src|<link[^>]*href)="https?:', page.read_text())
+    front = (folder / "data_docs/index.html").read_text()
+    assert "../sheets/quarantine-inverted.png" in front
+    for link in re.findall(r'(?:href|src)="([^"]+)"', front):
+        assert (folder / "data_docs" / link).exists(), link
+
+
+def test_an_index_of_other_images_is_refused(
+    check: Callable[..., Path], index: pd.DataFrame, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="1"):
+        check(index.iloc[:-1])
+    assert "rows in the index" in capsys.readouterr().err

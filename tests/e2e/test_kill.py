@@ -22,7 +22,8 @@ STEPS: dict[str, tuple[str, dict[str, str], list[str]]] = {
         ["images.npy", "index.parquet"],
     ),
     "validate": (
-        "--dataset {w}/data/dataset --out {t}/validated --report {t}/report",
+        "--dataset {w}/data/dataset --splits {w}/data/splits.csv --reference {t}/none"
+        " --out {t}/validated --report {t}/report",
         {"validated": "data/validated", "report": "reports/validation"},
         ["manifest.parquet", "report.json"],
     ),

@@ -55,7 +55,7 @@ def test_a_limb_turned_between_two_views_is_the_same_body_seen_otherwise(part):
 def test_every_finding_shows_from_the_front_and_from_the_side(part, finding):
     for seed in range(3):
         healthy = limb(part, seed)
-        ill = with_findings(healthy, (finding,), np.random.default_rng(seed))
+        ill = with_findings(healthy, (finding,), np.random.default_rng(seed), 1.0)
         for degrees in (0, 40):
             change = np.abs(seen(ill, degrees) - seen(healthy, degrees))
             assert (change > 0.05).mean() > 0.0005, (seed, degrees)
@@ -75,3 +75,16 @@ def test_bending_the_elbow_leaves_the_upper_arm_where_it_is():
     hand_end = bent.bone("radius").shaft.end
     assert abs(hand_end[1]) < 20
     assert abs(hand_end[2]) > 200
+
+
+@pytest.mark.parametrize("finding", FINDINGS)
+def test_a_finding_is_the_fainter_the_more_difficult(finding):
+    healthy = limb("XR_FOREARM")
+
+    def change(plain):
+        ill = with_findings(healthy, (finding,), np.random.default_rng(1), plain)
+        return np.abs(seen(ill) - seen(healthy)).sum()
+
+    hard, usual, easy = change(0.2), change(1.0), change(2.0)
+    assert hard < 0.5 * usual
+    assert usual <= easy
