@@ -6,6 +6,7 @@ BonexrayError
   ├── ImageError     bytes that are not an image we accept
   │     └── TooManyPixelsError   an image that would unpack to more than we hold in memory
   ├── BundleError    a bundle that is incomplete, altered or of another format
+  ├── WorkerError    a worker process was killed before its work was done
   ├── GateError      the data or the model was checked and refused; a report says why
   └── RegistryError  the model registry does not hold what was asked for
 
@@ -36,6 +37,10 @@ class TooManyPixelsError(ImageError):
 
 class BundleError(BonexrayError):
     """A bundle that is incomplete, altered or of another format."""
+
+
+class WorkerError(BonexrayError):
+    """A worker process was killed before its work was done."""
 
 
 class GateError(BonexrayError):

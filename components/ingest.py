@@ -36,6 +36,7 @@ from components.properties import bit_depth, measure
 from components.workers import in_order
 
 _BATCH = 64  # files that a worker is given at once
+_ROW_GROUP = 4096  # rows that are written to the index at once
 
 
 def describe_path(path: str, listing: Listing, present: bool) -> IndexRow:
@@ -103,13 +104,13 @@ def ingest(archive: Path, out: Path, config: IngestConfig) -> None:
     _check_pin(archive, config.archive_sha256)
     with whole_folder(out) as folder:
         with open_archive(archive) as source:
-            rows = _planned(source)
-            if not rows:
+            plan = _Plan.of(source)
+            if not plan.listing.images:
                 raise DataError(f"{archive}: its CSVs list no images")
-            unusable = _pack(source, rows, folder, config.image_size)
+            unusable = _pack(source, plan, folder, config.image_size)
             origin = Origin(origin=source.origin, archive_sha256=config.archive_sha256)
         write_json(folder / ORIGIN_FILE, origin.model_dump())
-    print(f"ingest: {len(rows)} files of {archive}, {unusable} unusable -> {out}")
+    print(f"ingest: {len(plan.paths)} files of {archive}, {unusable} unusable -> {out}")
 
 
 def _check_pin(archive: Path, pinned: str) -> None:
@@ -124,40 +125,64 @@ def _check_pin(archive: Path, pinned: str) -> None:
         )
 
 
-def _planned(source: Archive) -> list[IndexRow]:
-    """One row a listed image, then one a stray file, then one a study without an image."""
-    listing = read_listing(source)
-    present = set(source.names()) - set(CSV_NAMES)
-    strays = sorted(present - set(listing.images))
-    rows = [describe_path(path, listing, path in present) for path in [*listing.images, *strays]]
-    with_images = {path.rpartition("/")[0] for path in listing.images}
-    bare = [study for study in listing.labels if study not in with_images]
-    return rows + [describe_study(study, listing) for study in bare] if listing.images else []
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """Every row's path, in order: listed images, stray files, then studies without an image.
+
+    Rows are made of it a batch at a time: 40,000 of them at once would take their memory.
+    """
+
+    listing: Listing
+    present: set[str]
+    paths: list[str]
+
+    @staticmethod
+    def of(source: Archive) -> "_Plan":
+        listing = read_listing(source)
+        present = set(source.names()) - set(CSV_NAMES)
+        strays = sorted(path for path in present if path not in listing.images)
+        with_images = {path.rpartition("/")[0] for path in listing.images}
+        bare = [f"{study}/" for study in listing.labels if study not in with_images]
+        return _Plan(listing, present, [*listing.images, *strays, *bare])
+
+    def row(self, path: str) -> IndexRow:
+        if path.endswith("/"):
+            return describe_study(path.rstrip("/"), self.listing)
+        return describe_path(path, self.listing, path in self.present)
 
 
-def _pack(source: Archive, rows: list[IndexRow], folder: Path, size: int) -> int:
+def _pack(source: Archive, plan: _Plan, folder: Path, size: int) -> int:
     """Write pixels and index as the files are read; return how many rows cannot be used."""
     path = folder / IMAGES_FILE
-    start = _write_header(path, (len(rows), size, size))
+    total = len(plan.paths)
+    start = _write_header(path, (total, size, size))
 
     def batches() -> Iterator[Batch]:
-        for first in range(0, len(rows), _BATCH):
-            chunk = rows[first : first + _BATCH]
+        for first in range(0, total, _BATCH):
+            chunk = map(plan.row, plan.paths[first : first + _BATCH])
             yield Batch(
                 path, start + first * size**2, size, [(r, _fetch(source, r)) for r in chunk]
             )
 
-    unusable = 0
+    unusable, group = 0, list[IndexRow]()
     with (
         pq.ParquetWriter(folder / INDEX_FILE, SCHEMA) as index,
-        tqdm(total=len(rows), desc="ingest", unit="image", disable=None) as bar,
+        tqdm(total=total, desc="ingest", unit="image", disable=None) as bar,
     ):
         for done in in_order(pack_batch, batches()):
-            columns = {name: [getattr(row, name) for row in done] for name in SCHEMA.names}
-            index.write_table(pa.Table.from_pydict(columns, schema=SCHEMA))
             unusable += sum(bool(row.error) for row in done)
             bar.update(len(done))
+            group += done
+            if len(group) >= _ROW_GROUP:
+                index.write_table(_table(group))
+                group.clear()
+        index.write_table(_table(group))
     return unusable
+
+
+def _table(rows: list[IndexRow]) -> pa.Table:
+    columns = {name: [getattr(row, name) for row in rows] for name in SCHEMA.names}
+    return pa.Table.from_pydict(columns, schema=SCHEMA)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,16 +12,12 @@ from multiprocessing import get_context, parent_process
 from threading import Thread
 from typing import TypeVar
 
-from bonexray.errors import BonexrayError
+from bonexray.errors import WorkerError
 
 _AHEAD = 3  # items a worker: enough that none waits, few enough to hold in memory
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-class WorkerError(BonexrayError):
-    """A worker process ended before its work did."""
 
 
 def in_order(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
