@@ -212,6 +212,7 @@ def surface(archive, split):
     return np.array(known, dtype=float), table["label"].to_numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [[0, 1, 2, 3], [3, 4]], ids=["size and mean", "mean and std"])
 def test_file_size_image_size_and_greys_do_not_tell_the_label(large, columns):
     with zipfile.ZipFile(large) as archive:
