@@ -1,17 +1,13 @@
-"""The packed dataset between the steps: pixels, their index, and the manifest of accepted views.
+"""The packed dataset that ingest writes.
 
-images.npy         (N, S, S) uint8, one letterboxed image a file of the archive
-index.parquet      N rows, what ingest saw of each file
-origin.json        what the archive claims to be
-manifest.parquet   the accepted views: row (into images.npy), path, study, patient,
-                   body_part, label (0 or 1), split (train, val or test), fold (-1 in test)
-profile.json       what the images of `train` and `val` are like (the bundle's file)
+images.npy      (N, S, S) uint8, one letterboxed image a file of the archive
+index.parquet   N rows, what ingest saw of each file (`bonexray.tables` reads it)
+origin.json     what the archive claims to be
 """
 
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bonexray.artifacts import sha256_file
@@ -21,9 +17,6 @@ from bonexray.images import Pixels
 IMAGES_FILE = "images.npy"
 INDEX_FILE = "index.parquet"
 ORIGIN_FILE = "origin.json"
-MANIFEST_FILE = "manifest.parquet"
-
-MANIFEST_COLUMNS = ["row", "path", "study", "patient", "body_part", "label", "split", "fold"]
 
 
 class Origin(BaseModel):
@@ -49,11 +42,6 @@ def open_images(dataset: Path) -> Pixels:
     return images  # type: ignore[no-any-return]
 
 
-def read_index(dataset: Path) -> pd.DataFrame:
-    """Read index.parquet. Raises DataError."""
-    return _read_table(dataset / INDEX_FILE)
-
-
 def read_origin(dataset: Path) -> Origin:
     """Read origin.json. Raises DataError."""
     path = dataset / ORIGIN_FILE
@@ -64,23 +52,6 @@ def read_origin(dataset: Path) -> Origin:
         raise DataError(f"{path}: not readable as a dataset's origin: {reason}") from error
 
 
-def read_manifest(validated: Path) -> pd.DataFrame:
-    """Read manifest.parquet. Raises DataError."""
-    return _read_table(validated / MANIFEST_FILE)
-
-
 def dataset_digest(dataset: Path) -> str:
     """SHA-256 of the packed pixels: names the data in bundle and registry."""
     return sha256_file(dataset / IMAGES_FILE)
-
-
-def manifest_digest(validated: Path) -> str:
-    """SHA-256 of the manifest: names the accepted views and their split."""
-    return sha256_file(validated / MANIFEST_FILE)
-
-
-def _read_table(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not readable as a table: {error}") from error

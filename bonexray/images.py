@@ -75,18 +75,21 @@ def to_grey(image: Image.Image) -> Image.Image:
     return image.convert("L")
 
 
-def fit(grey: Image.Image, size: int) -> Image.Image:
-    """Fit the long side of a grey image to `size`; the aspect ratio is kept."""
+def fit(grey: Image.Image, size: int) -> Pixels:
+    """Fit the long side of a grey image to `size`, its aspect ratio kept: (h, w) uint8."""
     scale = size / max(grey.size)
     fitted = (max(1, round(grey.width * scale)), max(1, round(grey.height * scale)))
-    return grey.resize(fitted, Image.Resampling.BILINEAR, reducing_gap=1.5)
+    # The gap: means of whole pixels first, then bilinear. A third of the time, and within one grey.
+    return np.asarray(grey.resize(fitted, Image.Resampling.BILINEAR, reducing_gap=1.0))
 
 
-def letterbox(fitted: Image.Image, size: int) -> Pixels:
+def letterbox(fitted: Pixels, size: int) -> Pixels:
     """Centre a fitted image on a black square: (S, S) uint8."""
-    square = Image.new("L", (size, size))
-    square.paste(fitted, ((size - fitted.width) // 2, (size - fitted.height) // 2))
-    return np.asarray(square)
+    height, width = fitted.shape
+    top, left = (size - height) // 2, (size - width) // 2
+    square = np.zeros((size, size), np.uint8)
+    square[top : top + height, left : left + width] = fitted
+    return square
 
 
 def read_square(data: bytes, size: int) -> Pixels:

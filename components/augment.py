@@ -16,11 +16,12 @@ from bonexray.artifacts import whole_folder
 from bonexray.augmentation import apply, draw
 from bonexray.command import run_or_exit, step_parser
 from bonexray.config import AugmentConfig, read_section
-from bonexray.dataset import open_images, read_manifest
+from bonexray.dataset import open_images
 from bonexray.errors import DataError
 from bonexray.images import ImageSpec, Pixels
 from bonexray.policy import Policy, write_policy
 from bonexray.studies import BODY_PARTS
+from bonexray.tables import read_manifest
 
 PREVIEW_FILE = "preview.png"
 _VARIANTS = 7

@@ -25,10 +25,11 @@ from bonexray.bundle import (
 )
 from bonexray.command import run_or_exit, step_parser
 from bonexray.config import Arch, EvaluateConfig, read_section
-from bonexray.dataset import dataset_digest, manifest_digest, open_images, read_manifest
+from bonexray.dataset import dataset_digest, open_images
 from bonexray.errors import DataError, GateError
 from bonexray.evaluation import GATE_FILE, METRICS_FILE, PREDICTIONS_FILE
 from bonexray.studies import BODY_PARTS, LABELS
+from bonexray.tables import manifest_digest, read_manifest
 from bonexray.trained import WEIGHTS_FILE, read_record
 from components.candidates import Candidate, assess, find_trained
 from components.export import export_onnx

@@ -6,6 +6,7 @@ N rows, one a file (and one a study that has none); S the side of the packed ima
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from bonexray.dataset import IMAGES_FILE, INDEX_FILE, ORIGIN_FILE, Origin
 from bonexray.errors import DataError, ImageError, TooManyPixelsError
 from bonexray.images import Pixels, fit, letterbox, open_image, to_grey
 from bonexray.studies import parse_view_path
-from components.archive import CSV_NAMES, Archive, Listing, open_archive, read_listing
+from components.archive import CSV_NAMES, Archive, Listing, Place, open_archive, read_listing
 from components.index import (
     BAD_PATH,
     BOMB,
@@ -33,7 +34,7 @@ from components.index import (
     IndexRow,
 )
 from components.properties import bit_depth, measure
-from components.workers import in_order
+from components.workers import Workers
 
 _BATCH = 64  # files that a worker is given at once
 _ROW_GROUP = 4096  # rows that are written to the index at once
@@ -103,11 +104,11 @@ def ingest(archive: Path, out: Path, config: IngestConfig) -> None:
     """
     _check_pin(archive, config.archive_sha256)
     with whole_folder(out) as folder:
-        with open_archive(archive) as source:
+        with Workers() as workers, open_archive(archive) as source:
             plan = _Plan.of(source)
             if not plan.listing.images:
                 raise DataError(f"{archive}: its CSVs list no images")
-            unusable = _pack(source, plan, folder, config.image_size)
+            unusable = _pack(source, plan, folder, config.image_size, workers)
             origin = Origin(origin=source.origin, archive_sha256=config.archive_sha256)
         write_json(folder / ORIGIN_FILE, origin.model_dump())
     print(f"ingest: {len(plan.paths)} files of {archive}, {unusable} unusable -> {out}")
@@ -133,43 +134,42 @@ class _Plan:
     """
 
     listing: Listing
-    present: set[str]
+    missing: set[str]
     paths: list[str]
 
     @staticmethod
     def of(source: Archive) -> "_Plan":
         listing = read_listing(source)
-        present = set(source.names()) - set(CSV_NAMES)
-        strays = sorted(path for path in present if path not in listing.images)
+        present = set(source.names())
+        missing = listing.images.keys() - present
+        strays = sorted(present - listing.images.keys() - set(CSV_NAMES))
         with_images = {path.rpartition("/")[0] for path in listing.images}
         bare = [f"{study}/" for study in listing.labels if study not in with_images]
-        return _Plan(listing, present, [*listing.images, *strays, *bare])
+        return _Plan(listing, missing, [*listing.images, *strays, *bare])
 
     def row(self, path: str) -> IndexRow:
         if path.endswith("/"):
             return describe_study(path.rstrip("/"), self.listing)
-        return describe_path(path, self.listing, path in self.present)
+        return describe_path(path, self.listing, path not in self.missing)
 
 
-def _pack(source: Archive, plan: _Plan, folder: Path, size: int) -> int:
+def _pack(source: Archive, plan: _Plan, folder: Path, size: int, workers: Workers) -> int:
     """Write pixels and index as the files are read; return how many rows cannot be used."""
-    path = folder / IMAGES_FILE
-    total = len(plan.paths)
-    start = _write_header(path, (total, size, size))
+    images, total = folder / IMAGES_FILE, len(plan.paths)
+    start = _write_header(images, (total, size, size))
 
     def batches() -> Iterator[Batch]:
         for first in range(0, total, _BATCH):
-            chunk = map(plan.row, plan.paths[first : first + _BATCH])
-            yield Batch(
-                path, start + first * size**2, size, [(r, _fetch(source, r)) for r in chunk]
-            )
+            rows = [plan.row(path) for path in plan.paths[first : first + _BATCH]]
+            places = [source.place(row.path) if row.present else None for row in rows]
+            yield Batch(images, start + first * size**2, size, rows, places)
 
     unusable, group = 0, list[IndexRow]()
     with (
         pq.ParquetWriter(folder / INDEX_FILE, SCHEMA) as index,
         tqdm(total=total, desc="ingest", unit="image", disable=None) as bar,
     ):
-        for done in in_order(pack_batch, batches()):
+        for done in workers.in_order(pack_batch, batches()):
             unusable += sum(bool(row.error) for row in done)
             bar.update(len(done))
             group += done
@@ -181,33 +181,37 @@ def _pack(source: Archive, plan: _Plan, folder: Path, size: int) -> int:
 
 
 def _table(rows: list[IndexRow]) -> pa.Table:
-    columns = {name: [getattr(row, name) for row in rows] for name in SCHEMA.names}
-    return pa.Table.from_pydict(columns, schema=SCHEMA)
+    columns = zip(*map(attrgetter(*SCHEMA.names), rows), strict=True)
+    return pa.Table.from_pydict(dict(zip(SCHEMA.names, columns, strict=True)), schema=SCHEMA)
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Rows that follow each other, with their files' bytes, and where their pixels go."""
+    """Rows that follow each other, where their files are, and where their pixels go."""
 
     images: Path
     offset: int
     size: int
-    files: list[tuple[IndexRow, bytes | DataError | None]]
+    rows: list[IndexRow]
+    places: list[Place | None]
 
 
 def pack_batch(batch: Batch) -> list[IndexRow]:
     """Write the pixels of a batch at its place in images.npy and return its filled rows."""
-    squares = [read_view(row, data, batch.size) for row, data in batch.files]
+    squares = [
+        read_view(row, _fetch(place), batch.size)
+        for row, place in zip(batch.rows, batch.places, strict=True)
+    ]
     # Written, not memory-mapped: on a full disk a map kills the process without a word.
     with batch.images.open("r+b") as file:
         file.seek(batch.offset)
         file.write(b"".join(square.tobytes() for square in squares))
-    return [row for row, _ in batch.files]
+    return batch.rows
 
 
-def _fetch(source: Archive, row: IndexRow) -> bytes | DataError | None:
+def _fetch(place: Place | None) -> bytes | DataError | None:
     try:
-        return source.read(row.path) if row.present else None
+        return place.read() if place else None
     except DataError as error:
         return error
 

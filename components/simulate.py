@@ -23,7 +23,7 @@ from components.archive import SIMULATION_FILE
 from components.faults import Planting, plant
 from components.simulator.plan import Patient, plan_patients
 from components.simulator.views import render_patient
-from components.workers import in_order
+from components.workers import Workers
 
 _BATCH = 4  # patients that a worker is given at once
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # fixed: the archive's bytes follow from the settings alone
@@ -80,8 +80,9 @@ def _paths(patients: list[Patient]) -> Iterator[str]:
 def _rendered(plan: list[Patient], config: SimulateConfig) -> Iterator[bytes]:
     render = partial(render_files, seed=config.seed, difficulty=config.difficulty)
     batches = (plan[start : start + _BATCH] for start in range(0, len(plan), _BATCH))
-    for files in in_order(render, batches):
-        yield from files
+    with Workers() as workers:
+        for files in workers.in_order(render, batches):
+            yield from files
 
 
 def _lists(patients: list[Patient], planting: Planting) -> Iterator[tuple[str, bytes]]:

@@ -23,12 +23,13 @@ from bonexray.artifacts import (
 )
 from bonexray.command import run_or_exit, step_parser
 from bonexray.config import Arch, TrainConfig, read_section
-from bonexray.dataset import dataset_digest, manifest_digest, open_images, read_manifest
+from bonexray.dataset import dataset_digest, open_images
 from bonexray.errors import DataError
 from bonexray.images import Pixels
 from bonexray.network import LimbNet
 from bonexray.policy import Policy, read_policy
 from bonexray.studies import BODY_PARTS
+from bonexray.tables import manifest_digest, read_manifest
 from bonexray.trained import HISTORY_FILE, WEIGHTS_FILE, TrainingRecord, write_record
 from components.fit import EpochRecord, Fit, Views, run_epochs, start_fit
 

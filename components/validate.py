@@ -12,15 +12,10 @@ from bonexray.artifacts import remove, whole_folder, write_json
 from bonexray.bundle import PROFILE_FILE
 from bonexray.command import run_or_exit, step_parser
 from bonexray.config import ValidateConfig, read_section
-from bonexray.dataset import (
-    MANIFEST_COLUMNS,
-    MANIFEST_FILE,
-    open_images,
-    read_index,
-    read_origin,
-)
+from bonexray.dataset import open_images, read_origin
 from bonexray.errors import DataError, GateError
 from bonexray.images import Pixels
+from bonexray.tables import MANIFEST_COLUMNS, MANIFEST_FILE, read_index
 from components import mura
 from components.archive import SIMULATED
 from components.drift import Profile, profile, within

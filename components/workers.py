@@ -20,30 +20,43 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def in_order(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """`work` of each item, in the items' order; only a few items are taken ahead of the results.
+class Workers:
+    """One process a core, started on entering: they import while their work is being planned."""
 
-    Args:
-        work: a function that a new process can import.
-        items: what it is called with; sent to the workers by pickling.
+    def __enter__(self) -> "Workers":
+        """Start the processes."""
+        self._cores = os.cpu_count() or 1
+        # Spawned, not forked: the parent may hold threads, of a progress bar or a caller's torch.
+        spawn = get_context("spawn")
+        self._pool = ProcessPoolExecutor(self._cores, spawn, initializer=_end_with_parent)
+        for _ in range(self._cores):
+            self._pool.submit(os.getpid)
+        return self
 
-    Raises:
-        WorkerError: a worker was killed, most often for want of memory.
-    """
-    cores = os.cpu_count() or 1
-    waiting: deque[Future[R]] = deque()
-    # Spawned, not forked: the parent may hold threads, of a progress bar or of a caller's torch.
-    spawn = get_context("spawn")
-    try:
-        with ProcessPoolExecutor(cores, spawn, initializer=_end_with_parent) as pool:
+    def __exit__(self, *failure: object) -> None:
+        """Wait for the processes to end; work that waits is forgotten."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def in_order(self, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+        """`work` of each item, in the items' order; few items are taken ahead of the results.
+
+        Args:
+            work: a function that a new process can import.
+            items: what it is called with; sent to the workers by pickling.
+
+        Raises:
+            WorkerError: a worker was killed, most often for want of memory.
+        """
+        waiting: deque[Future[R]] = deque()
+        try:
             for item in items:
-                waiting.append(pool.submit(work, item))
-                if len(waiting) >= _AHEAD * cores:
+                waiting.append(self._pool.submit(work, item))
+                if len(waiting) >= _AHEAD * self._cores:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
-    except BrokenProcessPool as error:
-        raise WorkerError("a worker process was killed; is there memory enough?") from error
+        except BrokenProcessPool as error:
+            raise WorkerError("a worker process was killed; is there memory enough?") from error
 
 
 def _end_with_parent() -> None:

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from bonexray.dataset import open_images, read_manifest
+from bonexray.dataset import open_images
+from bonexray.tables import read_manifest
 from components.augment import main, pixel_statistics
 
 

@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 
 from bonexray.artifacts import sha256_file
-from bonexray.dataset import open_images, read_index
+from bonexray.dataset import open_images
 from bonexray.images import read_square
+from bonexray.tables import read_index
 from components.faults import DAMAGES
 from components.ingest import main
 

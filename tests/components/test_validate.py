@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from bonexray.dataset import read_index, read_manifest
+from bonexray.tables import read_index, read_manifest
 from components import ingest, mura, validate
 from components.index import PROBLEMS
 
