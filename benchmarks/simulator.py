@@ -3,12 +3,16 @@
 Difficulty is the test study AUROC of one fixed recipe (ResNet18, 64 px, ten epochs) on sets that
 differ in `simulate.difficulty` alone. A shortcut is what tells the label without showing the
 finding: a classifier on file size, image size, greys and margin. Takes some ten minutes.
+
+`--sheets docs/simulated` writes the guide's sheets instead, in half a minute.
 """
 
+import argparse
 import io
 import json
 import tempfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +32,17 @@ ROOT = Path(__file__).parents[1]
 DIFFICULTIES = (0.0, 0.5, 1.0)
 
 
-def run_flow(folder: Path, difficulty: float) -> dict[str, Any]:
-    """Simulate to evaluate at one difficulty; returns the metrics of the test studies."""
+Step = Callable[..., None]
+
+
+def start_flow(folder: Path, changes: dict[str, dict[str, Any]]) -> Step:
+    """Simulate to validate, with changes to params.yaml; returns what runs a further step.
+
+    A flag of a step that begins with @ is a place in the folder.
+    """
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params["simulate"] |= {"difficulty": difficulty}
-    params["ingest"] |= {"image_size": 64}
-    params["validate"] |= {"max_quarantine_fraction": 0.05}  # at 64 px more limbs look alike
-    params["train"] |= {"epochs": 10}
-    params["evaluate"] |= {"min_test_study_auroc": 0.0, "bootstrap_draws": 200}
+    for section, fields in changes.items():
+        params[section] |= fields
     settings = folder / "params.yaml"
     settings.write_text(yaml.safe_dump(params))
 
@@ -43,17 +50,39 @@ def run_flow(folder: Path, difficulty: float) -> dict[str, Any]:
         places = [str(folder / flag[1:]) if flag.startswith("@") else flag for flag in flags]
         main(["--params", str(settings), *places])
 
-    data = ("--dataset", "@dataset", "--validated", "@validated")
     step(simulate.main, "--out", "@sim.zip")
     step(ingest.main, "--archive", "@sim.zip", "--out", "@dataset")
     step(validate.main, "--dataset", "@dataset", "--splits", "@none", "--reference", "@none",
          "--out", "@validated", "--report", "@validation")  # fmt: skip
+    return step
+
+
+def run_flow(folder: Path, difficulty: float) -> dict[str, Any]:
+    """Simulate to evaluate at one difficulty; returns the metrics of the test studies."""
+    changes: dict[str, dict[str, Any]] = {
+        "simulate": {"difficulty": difficulty},
+        "ingest": {"image_size": 64},
+        "validate": {"max_quarantine_fraction": 0.05},  # at 64 px more limbs look alike
+        "train": {"epochs": 10},
+        "evaluate": {"min_test_study_auroc": 0.0, "bootstrap_draws": 200},
+    }
+    step = start_flow(folder, changes)
+    data = ("--dataset", "@dataset", "--validated", "@validated")
     step(augment.main, *data, "--out", "@policy")
     step(train.main, "--arch", "resnet18", *data, "--policy", "@policy", "--out", "@resnet18")
     step(evaluate.main, *data, "--models", "@resnet18", "--archs", "resnet18", "--commit", "0" * 40,
          "--out", "@bundle", "--report", "@evaluation")  # fmt: skip
     metrics: dict[str, Any] = json.loads((folder / "evaluation/metrics.json").read_text())
     return metrics["test"]["study"]  # type: ignore[no-any-return]
+
+
+def write_sheets(out: Path) -> None:
+    """The sheet of each body part as validate draws it, in JPEG: grain packs badly."""
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        start_flow(Path(scratch), {"simulate": {"scale": 0.02}, "ingest": {"image_size": 144}})
+        for sheet in sorted(Path(scratch).glob("validation/sheets/XR_*.png")):
+            Image.open(sheet).save(out / f"{sheet.stem}.jpg", quality=80)
 
 
 def shortcut_features(archive: Path) -> pd.DataFrame:
@@ -99,7 +128,13 @@ def shortcut_auroc(images: pd.DataFrame, classifier: Any) -> float:
 
 
 def main() -> None:
-    """Measure and print one line a figure."""
+    """Measure and print one line a figure, or draw."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.simulator")
+    parser.add_argument("--sheets", type=Path, help="write sheets to this folder and stop")
+    sheets = parser.parse_args().sheets
+    if sheets:
+        write_sheets(sheets)
+        return
     linear = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
     boosted = HistGradientBoostingClassifier(max_iter=60, random_state=0)
     for difficulty in DIFFICULTIES:

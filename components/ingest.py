@@ -37,7 +37,7 @@ from components.properties import bit_depth, measure
 from components.workers import Workers
 
 _BATCH = 64  # files that a worker is given at once
-_ROW_GROUP = 4096  # rows that are written to the index at once
+_ROW_GROUP = 1024  # rows that are written to the index at once
 
 
 def describe_path(path: str, listing: Listing, present: bool) -> IndexRow:
@@ -104,7 +104,7 @@ def ingest(archive: Path, out: Path, config: IngestConfig) -> None:
     """
     _check_pin(archive, config.archive_sha256)
     with whole_folder(out) as folder:
-        with Workers() as workers, open_archive(archive) as source:
+        with Workers("components.ingest") as workers, open_archive(archive) as source:
             plan = _Plan.of(source)
             if not plan.listing.images:
                 raise DataError(f"{archive}: its CSVs list no images")
