@@ -104,7 +104,7 @@ def ingest(archive: Path, out: Path, config: IngestConfig) -> None:
     """
     _check_pin(archive, config.archive_sha256)
     with whole_folder(out) as folder:
-        with Workers("components.ingest") as workers, open_archive(archive) as source:
+        with Workers() as workers, open_archive(archive) as source:
             plan = _Plan.of(source)
             if not plan.listing.images:
                 raise DataError(f"{archive}: its CSVs list no images")

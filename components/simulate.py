@@ -80,7 +80,7 @@ def _paths(patients: list[Patient]) -> Iterator[str]:
 def _rendered(plan: list[Patient], config: SimulateConfig) -> Iterator[bytes]:
     render = partial(render_files, seed=config.seed, difficulty=config.difficulty)
     batches = (plan[start : start + _BATCH] for start in range(0, len(plan), _BATCH))
-    with Workers("components.simulate") as workers:
+    with Workers() as workers:
         for files in workers.in_order(render, batches):
             yield from files
 

@@ -23,17 +23,12 @@ R = TypeVar("R")
 class Workers:
     """One process a core, started on entering: they import while their work is being planned."""
 
-    def __init__(self, module: str) -> None:
-        """Args: module: whose functions will be called; imported once for all processes."""
-        self._module = module
-
     def __enter__(self) -> "Workers":
         """Start the processes."""
         self._cores = os.cpu_count() or 1
-        # Not forked from here: this process may hold threads, of a progress bar or of torch.
-        server = get_context("forkserver")
-        server.set_forkserver_preload([self._module])
-        self._pool = ProcessPoolExecutor(self._cores, server, initializer=_end_with_parent)
+        # Spawned, not forked: the parent may hold threads, of a progress bar or a caller's torch.
+        spawn = get_context("spawn")
+        self._pool = ProcessPoolExecutor(self._cores, spawn, initializer=_end_with_parent)
         for _ in range(self._cores):
             self._pool.submit(os.getpid)
         return self
