@@ -120,7 +120,7 @@ def _draw_quarantine(images: Pixels, quarantine: pd.DataFrame, folder: Path) -> 
 def _named(path: str) -> str:
     """Patient, study and image, short enough to stand under it."""
     _, _, patient, study, image = path.split("/")
-    return f"{patient} {study.split('_')[0]} {image.removesuffix('.png')}"
+    return f"{patient.removeprefix('patient')} {study.split('_')[0]} {image.removesuffix('.png')}"
 
 
 def _spread(table: pd.DataFrame, most: int) -> pd.DataFrame:
