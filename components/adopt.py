@@ -74,7 +74,7 @@ def _local(source: str) -> Iterator[Path]:
     remove(scratch)
     scratch.mkdir(parents=True)
     try:
-        _dvc("get-url", "--quiet", source, str(fetched))
+        _dvc("get-url", source, str(fetched))
         yield fetched
     finally:
         remove(scratch)
@@ -86,7 +86,7 @@ def _check(archive: Archive, source: str, accepts_terms: bool) -> None:
     if archive.origin == mura.ROOT and not accepts_terms:
         raise ConfigError(
             f"{source}: is {mura.ROOT}, which Stanford gives for research under an agreement "
-            f"({TERMS}). If you have accepted it there, say so with --accept-terms"
+            f"({TERMS}). If you have accepted it there, say so: TERMS=accepted (or --accept-terms)"
         )
 
 
@@ -126,8 +126,9 @@ def _dvc(*words: str) -> None:
     command = [sys.executable, "-m", "dvc", *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        said = " ".join((done.stderr or done.stdout).split()).removeprefix("ERROR: ")
-        raise DataError(f"`dvc {' '.join(words)}` failed: {said}")
+        said = (done.stderr or done.stdout).splitlines()
+        errors = [line.removeprefix("ERROR: ") for line in said if line.startswith("ERROR: ")]
+        raise DataError(f"`dvc {' '.join(words)}` failed: {'; '.join(errors or said)}")
 
 
 def _write_params(params: Path, archive: Path, digest: str) -> None:

@@ -74,9 +74,9 @@ class Validation:
         return [_finding(name, item) for item in result.results]
 
     def write_data_docs(self, folder: Path) -> None:
-        """Copy the Data Docs site out of the context's temporary folder."""
+        """Move the Data Docs site out of the temporary folder that the context never clears."""
         (site,) = self._context.get_docs_sites_urls()
-        shutil.copytree(Path(url2pathname(urlparse(str(site["site_url"])).path)).parent, folder)
+        shutil.move(Path(url2pathname(urlparse(str(site["site_url"])).path)).parent, folder)
 
 
 def _finding(suite: str, item: Any) -> Finding:
