@@ -5,11 +5,12 @@ moment leaves the old output or none. The hidden name is fixed per target: the n
 same step clears what a killed one left.
 """
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,11 @@ def remove(path: Path) -> None:
     """Delete a file or a folder; nothing happens when there is none.
 
     Raises:
-        ConfigError: it is the working directory or holds it: an output must have its own place.
+        ConfigError: it is the working directory or holds it, or is a device: an output must have
+            its own place.
     """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise ConfigError(f"{path}: is neither a file nor a folder, expected a place of its own")
     if Path.cwd().is_relative_to(path.resolve()):
         raise ConfigError(f"{path}: is or holds the working directory, expected a place of its own")
     if path.is_dir() and not path.is_symlink():
@@ -40,16 +44,24 @@ def remove(path: Path) -> None:
 
 @contextmanager
 def whole_file(target: Path) -> Iterator[Path]:
-    """Yield a path to write to; it becomes `target` only when the block ends without error."""
+    """Yield a path to write to; it becomes `target` only when the block ends without error.
+
+    Raises:
+        ConfigError: the target is a folder or a device.
+    """
+    if target.exists() and not target.is_file():
+        raise ConfigError(f"{target}: is no file, expected the place of one")
     partial = scratch_path(target, "partial")
     target.parent.mkdir(parents=True, exist_ok=True)
-    remove(partial)
-    try:
-        yield partial
-        _flush_to_disk(partial)
-        partial.replace(target)
-    finally:
-        remove(partial)
+    _clear(partial)
+    partial.touch()
+    with _claimed(partial):
+        try:
+            yield partial
+            _flush_to_disk(partial)
+            partial.replace(target)
+        finally:
+            remove(partial)
 
 
 @contextmanager
@@ -58,19 +70,37 @@ def whole_folder(target: Path) -> Iterator[Path]:
 
     A kill between removing the old folder and renaming the new one leaves no target at all,
     never a mixture of the two.
+
+    Raises:
+        ConfigError: the target is a file, a device, or as in `remove`.
     """
+    if target.exists() and not target.is_dir():
+        raise ConfigError(f"{target}: is no folder, expected the place of one")
     partial = scratch_path(target, "partial")
-    remove(partial)
+    _clear(partial)
     partial.mkdir(parents=True)
-    try:
-        yield partial
-        for path in sorted(partial.rglob("*")):
-            if path.is_file():
-                _flush_to_disk(path)
-        remove(target)
-        partial.rename(target)
-    finally:
-        remove(partial)
+    with _claimed(partial):
+        try:
+            yield partial
+            for path in sorted(partial.rglob("*")):
+                if path.is_file():
+                    _flush_to_disk(path)
+            remove(target)
+            partial.rename(target)
+        finally:
+            remove(partial)
+
+
+def refuse_overlap(outs: Sequence[Path], inputs: Sequence[Path]) -> None:
+    """Refuse an output that would take the place of an input or of another output.
+
+    Raises:
+        ConfigError: one is the other or holds it.
+    """
+    for number, out in enumerate(outs):
+        for other in [*inputs, *outs[:number], *outs[number + 1 :]]:
+            if other.resolve().is_relative_to(out.resolve()):
+                raise ConfigError(f"{out}: is or holds {other}, expected a place of its own")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -93,6 +123,28 @@ def sha256_json(value: Any) -> str:
     """Hex SHA-256 of a value's canonical JSON: equal values give equal digests."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+@contextmanager
+def _claimed(partial: Path) -> Iterator[None]:
+    """Hold what is being written; the system lets go of it when the process ends, however."""
+    handle = os.open(partial, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _clear(partial: Path) -> None:
+    """Remove what a killed run left. Raises ConfigError when a run that lives is writing it."""
+    if partial.exists():
+        try:
+            with _claimed(partial):
+                pass
+        except BlockingIOError as error:
+            raise ConfigError(f"{partial}: another run is writing it; wait for its end") from error
+    remove(partial)
 
 
 def _flush_to_disk(path: Path) -> None:

@@ -198,7 +198,7 @@ def read_params(path: Path) -> dict[str, Any]:
 def _parse(text: str, source: str) -> dict[str, Any]:
     try:
         value = json.loads(text) if source == "--params" else yaml.safe_load(text)
-    except (json.JSONDecodeError, yaml.YAMLError) as error:
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{source}: not readable: {reason}") from error
     if not isinstance(value, dict):

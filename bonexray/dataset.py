@@ -35,11 +35,13 @@ def open_images(dataset: Path) -> Pixels:
     path = dataset / IMAGES_FILE
     try:
         images = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, EOFError, ValueError) as error:
         raise DataError(f"{path}: not readable as packed images: {error}") from error
+    if not isinstance(images, np.ndarray):
+        raise DataError(f"{path}: holds several arrays, expected one")
     if images.ndim != 3 or images.dtype != np.uint8 or images.shape[1] != images.shape[2]:
         raise DataError(f"{path}: {images.dtype} {images.shape}, expected uint8 (N, S, S)")
-    return images  # type: ignore[no-any-return]
+    return images
 
 
 def read_origin(dataset: Path) -> Origin:

@@ -4,6 +4,7 @@ S is the side of the square image, in pixels.
 """
 
 import io
+import struct
 import warnings
 
 import numpy as np
@@ -15,6 +16,18 @@ from bonexray.errors import ImageError, TooManyPixelsError
 
 MAX_PIXELS = 64_000_000
 """A plain radiograph has up to some 20 million; a decompression bomb has more than this."""
+
+# A hostile file finds the places where Pillow does not look before it leaps.
+_PILLOWS_WAYS_OF_REFUSING = (
+    UnidentifiedImageError,
+    OSError,
+    SyntaxError,
+    ValueError,
+    LookupError,
+    TypeError,
+    ArithmeticError,
+    struct.error,
+)
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -57,7 +70,7 @@ def open_image(data: bytes) -> Image.Image:
             image.load()
     except Image.DecompressionBombError as error:
         raise TooManyPixelsError(f"more than {MAX_PIXELS:,} pixels") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except _PILLOWS_WAYS_OF_REFUSING as error:
         # Pillow's own text may repeat bytes of the file, which may be a patient's.
         raise ImageError(
             f"{len(data)} bytes that cannot be decoded: cut short or corrupt"

@@ -5,12 +5,14 @@ what its user would have done by hand.
 """
 
 import argparse
+import re
 import shutil
 import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -18,16 +20,18 @@ from ruamel.yaml import YAML
 
 from bonexray.artifacts import remove, scratch_path, sha256_file, whole_file
 from bonexray.command import run_or_exit
-from bonexray.config import ValidateConfig, read_section
+from bonexray.config import DataConfig, IngestConfig, ValidateConfig, read_section
 from bonexray.errors import ConfigError, DataError
 from components import mura
 from components.archive import CSV_NAMES, SIMULATED, Archive, open_archive, read_listing
 from components.ingest import describe_path
 from components.splits import assign, read_pins, strata, write_pins
+from components.totals import totals
 
 DATA = Path("data")
 SPLITS = DATA / "splits.csv"
 TERMS = "https://stanfordmlgroup.github.io/competitions/mura/"
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.zip")
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 
 
@@ -44,19 +48,28 @@ def adopt(source: str, accepts_terms: bool, params: Path) -> None:
         ConfigError: the terms were not accepted, or params.yaml cannot be used.
     """
     config = read_section(str(params), ValidateConfig)
+    for section in (DataConfig, IngestConfig):  # what will be written must be there to be changed
+        read_section(str(params), section)
+    if not source:
+        raise ConfigError("no archive was named: ARCHIVE=<zip, folder or s3:// URL> (--archive)")
     with _local(source) as archive:
         with open_archive(archive) as opened:
             name = archive.name if archive.is_file() else f"{opened.origin}.zip"
-            target = DATA / name
+            target = _target(name, archive)
             _check(opened, source, accepts_terms)
-            pins = _pins(opened, config)
+            origin, pins = opened.origin, _pins(opened, config)
             if archive.is_dir():
                 _pack(opened, target)
         if archive.is_file() and archive.resolve() != target.resolve():
             _copy(archive, target)
-    _dvc("add", "--quiet", str(target))
+    try:
+        _dvc("add", str(target))
+    except DataError:
+        if archive.resolve() != target.resolve():
+            remove(target)
+        raise
     digest = sha256_file(target)
-    write_pins(SPLITS, pins)
+    write_pins(SPLITS, origin, pins)
     _write_params(params, target, digest)
     print(f"adopt: {target} is under DVC, {len(pins)} patients have their split in {SPLITS}")
     print(f"adopt: {params} names it, with its SHA-256 {digest}")
@@ -80,6 +93,22 @@ def _local(source: str) -> Iterator[Path]:
         remove(scratch)
 
 
+def _target(name: str, archive: Path) -> Path:
+    """Where the archive goes. Raises DataError when it must not go there."""
+    target = DATA / name
+    if not _PLAIN_NAME.fullmatch(name):
+        raise DataError(
+            f"{name!r}: expected a name of letters, digits, '.', '_' and '-' that ends in .zip, "
+            "since commands will hold it; rename the archive"
+        )
+    if DATA.resolve().is_relative_to(archive.resolve()):
+        raise DataError(f"{archive}: holds {DATA}/, where its zip would be written")
+    tracked = Path(f"{target}.dvc").exists() or archive.resolve() == target.resolve()
+    if target.exists() and not tracked:
+        raise DataError(f"{target}: is there already and is not under DVC; rename the archive")
+    return target
+
+
 def _check(archive: Archive, source: str, accepts_terms: bool) -> None:
     if archive.origin == SIMULATED:
         raise DataError(f"{source}: was made by `simulate`, which `dvc repro` runs by itself")
@@ -94,16 +123,24 @@ def _pins(archive: Archive, config: ValidateConfig) -> dict[str, tuple[str, int]
     """What is pinned already, and a place for every patient that is new."""
     listing = read_listing(archive)
     rows = [describe_path(path, listing, True) for path in listing.images]
-    columns = ("patient", "mura_split", "body_part", "study", "csv_label")
-    views = pd.DataFrame(
-        [[getattr(row, name) for name in columns] for row in rows if row.patient],
-        columns=[*columns[:-1], "label"],
-    )
+    views = pd.DataFrame([asdict(row) for row in rows if row.patient])
     if views.empty:
-        raise DataError("its CSVs list no images")
-    pinned = read_pins(SPLITS, config.folds)
+        raise DataError(f"{archive.origin}: its CSVs list no images")
+    if archive.origin == mura.ROOT:
+        _check_totals(views)
+    pinned = read_pins(SPLITS, archive.origin, config.folds)
     tested = views.loc[views["mura_split"] == "valid", "patient"]
-    return pinned | assign(strata(views), tested, pinned, config)
+    return pinned | assign(strata(views, label="csv_label"), tested, pinned, config)
+
+
+def _check_totals(views: pd.DataFrame) -> None:
+    counts = totals(views)
+    wrong = counts.loc[counts["listed"] != counts["published"], "path"]
+    if len(wrong):
+        raise DataError(
+            f"an archive that calls itself {mura.ROOT} must list what was published; {len(wrong)} "
+            f"counts differ, first {wrong.iloc[0]}"
+        )
 
 
 def _pack(archive: Archive, target: Path) -> None:
@@ -112,9 +149,11 @@ def _pack(archive: Archive, target: Path) -> None:
         # The lists first, so that a look into the zip finds them at once.
         names = [*CSV_NAMES, *(name for name in archive.names() if name not in CSV_NAMES)]
         for name in names:
-            packed.writestr(
-                zipfile.ZipInfo(f"{archive.origin}/{name}", _ZIP_DATE), archive.read(name)
-            )
+            try:
+                data = archive.read(name)
+            except DataError as error:
+                raise DataError(f"{archive.origin}/{name}: {error}") from error
+            packed.writestr(zipfile.ZipInfo(f"{archive.origin}/{name}", _ZIP_DATE), data)
 
 
 def _copy(archive: Path, target: Path) -> None:

@@ -6,16 +6,15 @@ Paths are those below MURA's root folder, whatever that folder is called.
 import csv
 import io
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from bonexray.errors import DataError
 from components import mura
+from components.places import MAX_FILE_BYTES, InFolder, InZip, Place, read_entry
 
 CSV_NAMES = tuple(
     f"{split}_{content}.csv"
@@ -26,26 +25,6 @@ SIMULATION_FILE = "simulation.json"
 """Lies beside the root of an archive that `simulate` wrote: how it was made, and its faults."""
 SIMULATED = "simulated"
 _NO_DATE = (1980, 1, 1, 0, 0, 0)
-MAX_FILE_BYTES = 64 << 20
-"""Of one unpacked file; MURA's largest image has less than one MiB."""
-# zipfile's ways of saying missing, torn, encrypted or packed by a method it does not know.
-_UNREADABLE_ENTRY = (
-    KeyError,
-    EOFError,
-    NotImplementedError,
-    OSError,
-    RuntimeError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-
-
-class Place(Protocol):
-    """Where a file's bytes are; can be sent to another process, and read there."""
-
-    def read(self) -> bytes:
-        """The file's bytes. Raises DataError when they cannot be had."""
-        ...
 
 
 class Archive(Protocol):
@@ -83,45 +62,6 @@ class Listing:
         return f"{path.split('/')[0]}_image_paths.csv, line {self.images[path]}"
 
 
-class _InFolder(NamedTuple):
-    path: Path
-
-    def read(self) -> bytes:
-        try:
-            if self.path.stat().st_size > MAX_FILE_BYTES:
-                raise DataError(f"has more than {MAX_FILE_BYTES:,} bytes")
-            return self.path.read_bytes()
-        except OSError as error:
-            raise DataError(f"cannot be read from the archive: {error.strerror}") from error
-
-
-class _InZip(NamedTuple):
-    archive: Path
-    entry: zipfile.ZipInfo
-
-    def read(self) -> bytes:
-        return _read_entry(_without_directory(self.archive), self.entry)
-
-
-class _WithoutDirectory(zipfile.ZipFile):
-    """Reads entries that another process has found: 40,000 of them again take time and memory."""
-
-    def _RealGetContents(self) -> None:  # noqa: N802  (zipfile's name)
-        pass
-
-
-@cache
-def _without_directory(path: Path) -> zipfile.ZipFile:
-    return _WithoutDirectory(path)
-
-
-def _read_entry(file: zipfile.ZipFile, entry: "zipfile.ZipInfo | str") -> bytes:
-    try:
-        return file.read(entry)
-    except _UNREADABLE_ENTRY as error:
-        raise DataError(f"cannot be read from the archive: {error}") from error
-
-
 class _Folder:
     def __init__(self, root: Path, simulated: bool) -> None:
         self._root = root
@@ -129,10 +69,14 @@ class _Folder:
 
     def names(self) -> list[str]:
         files = (path for path in self._root.rglob("*") if path.is_file())
-        return sorted(path.relative_to(self._root).as_posix() for path in files)
+        names = sorted(path.relative_to(self._root).as_posix() for path in files)
+        for name in names:
+            if not name.isprintable():  # bytes that are no text among them
+                raise DataError(f"{self._root}: the name {name!r} is no printable text")
+        return names
 
     def place(self, name: str) -> Place:
-        return _InFolder(self._root / name)
+        return InFolder(self._root / name)
 
     def read(self, name: str) -> bytes:
         return self.place(name).read()
@@ -150,10 +94,10 @@ class _Zip:
         return sorted(name[len(self._root) :] for name in inside if not name.endswith("/"))
 
     def place(self, name: str) -> Place:
-        return _InZip(self._path, self._file.getinfo(self._root + name))
+        return InZip(self._path, self._file.getinfo(self._root + name))
 
     def read(self, name: str) -> bytes:
-        return _read_entry(self._file, self._root + name)
+        return read_entry(self._file, self._root + name)
 
 
 @contextmanager
@@ -169,14 +113,15 @@ def open_archive(path: Path) -> Iterator[Archive]:
         before = _fingerprint(path)
         root = Path(_only_root(path, (found.as_posix() for found in path.rglob(CSV_NAMES[0]))))
         _refuse_withdrawn(path, (str(root),))
-        yield _Folder(root, (root.parent / SIMULATION_FILE).exists())
+        simulated = root.name == mura.ROOT and (root.parent / SIMULATION_FILE).exists()
+        yield _Folder(root, simulated)
     else:
         if not path.exists():
             raise DataError(f"{path}: no such archive; expected a MURA .zip or an unpacked folder")
         before = _fingerprint(path)
         try:
             file = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, OSError) as error:
+        except (zipfile.BadZipFile, OSError, NotImplementedError, UnicodeDecodeError) as error:
             raise DataError(f"{path}: not a zip file ({error}); expected a MURA .zip") from error
         with file:
             _refuse_hostile(path, file.infolist())
@@ -192,7 +137,7 @@ def _fingerprint(path: Path) -> list[tuple[str, int, int]]:
     """Name, size and time of each file."""
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
     try:
-        stats = [(str(file), file.stat()) for file in files]
+        stats = [(str(file), file.stat() if file.exists() else file.lstat()) for file in files]
     except OSError as error:
         raise DataError(f"{path}: was changed while it was read: {error}") from error
     return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
@@ -209,6 +154,12 @@ def _refuse_hostile(path: Path, entries: list[zipfile.ZipInfo]) -> None:
                 f"{path}: entry {entry.filename!r} unpacks from {entry.compress_size:,} to "
                 f"{entry.file_size:,} bytes, expected at most {MAX_FILE_BYTES:,} "
                 "(decompression bomb)"
+            )
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            # zipfile does not bound what the other methods unpack to.
+            raise DataError(
+                f"{path}: entry {entry.filename!r} is packed by method {entry.compress_type}, "
+                "expected stored or deflated"
             )
         if entry.filename in seen:
             raise DataError(f"{path}: entry {entry.filename!r} is there twice")

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from bonexray.artifacts import whole_folder
+from bonexray.artifacts import refuse_overlap, whole_folder
 from bonexray.augmentation import apply, draw
 from bonexray.command import run_or_exit, step_parser
 from bonexray.config import AugmentConfig, read_section
@@ -62,6 +62,7 @@ def augment(dataset: Path, validated: Path, out: Path, config: AugmentConfig) ->
     Raises:
         DataError: an input cannot be read, or no view is in the training split.
     """
+    refuse_overlap([out], [dataset, validated])
     images, manifest = open_images(dataset), read_manifest(validated)
     training = manifest[manifest["split"] == "train"]
     if training.empty:

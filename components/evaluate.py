@@ -14,7 +14,14 @@ from typing import Any, get_args
 import pandas as pd
 import torch
 
-from bonexray.artifacts import remove, sha256_file, sha256_json, whole_folder, write_json
+from bonexray.artifacts import (
+    refuse_overlap,
+    remove,
+    sha256_file,
+    sha256_json,
+    whole_folder,
+    write_json,
+)
 from bonexray.bundle import (
     INFO_FILE,
     MODEL_FILE,
@@ -123,6 +130,7 @@ def evaluate(
         DataError: an input is unreadable, or a network was trained on other data.
         GateError: the gate refused. The report is written, and `out` does not exist.
     """
+    refuse_overlap([out, report], [dataset, validated, *trained.values()])
     remove(out)  # an old verdict must not stand for a new one
     torch.set_num_threads(config.threads)
     images, manifest = open_images(dataset), read_manifest(validated)

@@ -7,8 +7,6 @@ the flow. `info` is told and changes nothing. Importing Great Expectations takes
 
 from typing import Any
 
-import pandas as pd
-
 from bonexray.config import ValidateConfig
 from bonexray.studies import BODY_PARTS
 from components import mura
@@ -149,7 +147,7 @@ def _published_shares() -> dict[str, list[Any]]:
 
 
 def totals_expectations() -> list[Expectation]:
-    """What an archive that calls itself MURA-v1.1 must hold, on the table of `totals`."""
+    """What an archive that calls itself MURA-v1.1 must hold, on `components.totals`' table."""
     return [
         _critical(
             gxe.ExpectColumnPairValuesToBeEqual,
@@ -158,38 +156,6 @@ def totals_expectations() -> list[Expectation]:
             column_B="published",
         )
     ]
-
-
-def totals(index: pd.DataFrame) -> pd.DataFrame:
-    """What the CSVs list beside what was published: patients, studies and images.
-
-    Returns:
-        Columns what, of, listed and published; path says all of it in words.
-    """
-    listed = index[index["listed"] & (index["patient"] != "")]
-    patients = listed.groupby("mura_split")["patient"].nunique()
-    rows = [
-        ("patients", split, int(patients.get(split, 0)), published)
-        for split, published in mura.PATIENTS.items()
-    ]
-    keys = ["mura_split", "body_part", "csv_label"]
-    images = listed[listed["problem"] != "study_without_image"].groupby(keys).size()
-    studies = listed.groupby(keys)["study"].nunique()
-    for what, found, published_by in (
-        ("studies", studies, mura.STUDIES),
-        ("images", images, mura.IMAGES),
-    ):
-        for split, parts in published_by.items():
-            for part, pair in parts.items():
-                for label, published in enumerate(pair):
-                    name = f"{split}/{part}/{mura.LABELS[label]}"
-                    rows.append((what, name, int(found.get((split, part, label), 0)), published))
-    table = pd.DataFrame(rows, columns=["what", "of", "listed", "published"])
-    table["path"] = [
-        f"{of}: {published:,} {what} published, {listed:,} listed"
-        for what, of, listed, published in rows
-    ]
-    return table
 
 
 def drift_expectations(profile: dict[str, dict[str, list[Any]]]) -> list[Expectation]:

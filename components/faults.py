@@ -211,10 +211,14 @@ def _draw_images(
     place = {path: k for k, path in enumerate(order)}
     planted = []
     for kind in _OF_PAIRS:
-        for path in _share(free, rates.get(kind, 0.0), len(order)):
-            # The copy comes later in the archive than what it copies.
-            other = next(p for p in free if p.split("/")[2] != path.split("/")[2])
+        for _ in range(_wanted(rates.get(kind, 0.0), len(order))):
+            path = free.pop() if free else ""
+            others = (p for p in free if p.split("/")[2] != path.split("/")[2])
+            other = next(others, None)
+            if other is None:
+                break  # no pair is left that a fault has not befallen
             free.remove(other)
+            # The copy comes later in the archive than what it copies.
             first, second = sorted((path, other), key=place.__getitem__)
             planted.append(Planted(kind=kind, path=second, partner=first))
     for kind in (*DAMAGES, *_OF_LISTS):
@@ -225,6 +229,10 @@ def _draw_images(
 
 
 def _share(free: list[T], rate: float, total: int) -> list[T]:
-    """Take a share of `total` out of `free`: at least one, unless the rate is 0."""
-    wanted = max(1, round(rate * total)) if rate else 0
-    return [free.pop() for _ in range(min(wanted, len(free)))]
+    """Take a share of `total` out of `free`."""
+    return [free.pop() for _ in range(min(_wanted(rate, total), len(free)))]
+
+
+def _wanted(rate: float, total: int) -> int:
+    """A share of `total`: at least one, unless the rate is 0."""
+    return max(1, round(rate * total)) if rate else 0

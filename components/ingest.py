@@ -14,14 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from bonexray.artifacts import sha256_file, whole_folder, write_json
+from bonexray.artifacts import refuse_overlap, sha256_file, whole_folder, write_json
 from bonexray.command import run_or_exit, step_parser
 from bonexray.config import IngestConfig, read_section
 from bonexray.dataset import IMAGES_FILE, INDEX_FILE, ORIGIN_FILE, Origin
 from bonexray.errors import DataError, ImageError, TooManyPixelsError
 from bonexray.images import Pixels, fit, letterbox, open_image, to_grey
 from bonexray.studies import parse_view_path
-from components.archive import CSV_NAMES, Archive, Listing, Place, open_archive, read_listing
+from components.archive import CSV_NAMES, Archive, Listing, open_archive, read_listing
 from components.index import (
     BAD_PATH,
     BOMB,
@@ -33,6 +33,7 @@ from components.index import (
     UNDECODABLE,
     IndexRow,
 )
+from components.places import Place
 from components.properties import bit_depth, measure
 from components.workers import Workers
 
@@ -62,7 +63,8 @@ def describe_path(path: str, listing: Listing, present: bool) -> IndexRow:
 def describe_study(study: str, listing: Listing) -> IndexRow:
     """The row of a study that the CSVs label without listing an image of it."""
     row = describe_path(f"{study}/image1.png", listing, False)
-    row.path, row.listed, row.problem = f"{study}/", True, row.problem and NO_IMAGES
+    row.path, row.listed = f"{study}/", True
+    row.problem = NO_IMAGES if row.patient else BAD_PATH
     row.error = "has a label in the CSVs, but no image is listed of it"
     return row
 
@@ -102,9 +104,10 @@ def ingest(archive: Path, out: Path, config: IngestConfig) -> None:
         DataError: the archive is missing, is not MURA, is not the pinned one, lists no images or
             changes while it is read.
     """
-    _check_pin(archive, config.archive_sha256)
+    refuse_overlap([out], [archive])
     with whole_folder(out) as folder:
         with Workers() as workers, open_archive(archive) as source:
+            _check_pin(archive, config.archive_sha256)
             plan = _Plan.of(source)
             if not plan.listing.images:
                 raise DataError(f"{archive}: its CSVs list no images")
@@ -176,7 +179,8 @@ def _pack(source: Archive, plan: _Plan, folder: Path, size: int, workers: Worker
             if len(group) >= _ROW_GROUP:
                 index.write_table(_table(group))
                 group.clear()
-        index.write_table(_table(group))
+        if group:
+            index.write_table(_table(group))
     return unusable
 
 

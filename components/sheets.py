@@ -6,6 +6,7 @@ S: side of the packed squares.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import wrap
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -14,7 +15,8 @@ from bonexray.images import Pixels
 NORMAL, ABNORMAL, QUARANTINED = (70, 150, 110), (205, 85, 70), (190, 150, 60)
 _COLUMNS = 8
 _TILE_PX, _GAP_PX, _EDGE_PX, _CAPTION_PX = 144, 10, 3, 18
-_BACKGROUND, _INK = (250, 250, 248), (60, 60, 60)
+_BACKGROUND, _INK, _PAPER = (250, 250, 248), (60, 60, 60), (235, 235, 225)
+_WORDS_WIDTH, _WORDS_LINES = 24, 9
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,6 +28,8 @@ class Tile:
     caption: str
     edge: tuple[int, int, int]
     """Colour of its edge."""
+    words: str = ""
+    """What stands on the image, such as why there is none."""
 
 
 def draw_sheet(title: str, tiles: Sequence[Tile], path: Path) -> None:
@@ -44,6 +48,8 @@ def draw_sheet(title: str, tiles: Sequence[Tile], path: Path) -> None:
         inner = _TILE_PX - 2 * _EDGE_PX
         view = Image.fromarray(tile.square).resize((inner, inner), Image.Resampling.BICUBIC)
         sheet.paste(view, (left + _EDGE_PX, top + _EDGE_PX))
+        words = "\n".join(wrap(tile.words, _WORDS_WIDTH)[:_WORDS_LINES])
+        draw.text((left + 2 * _EDGE_PX, top + 2 * _EDGE_PX), words, _PAPER, caption)
         draw.text(
             (left, top + _TILE_PX + 3), _shortened(draw, tile.caption, caption), _INK, caption
         )

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from bonexray.artifacts import (
+    refuse_overlap,
     remove,
     scratch_path,
     sha256_json,
@@ -125,6 +126,7 @@ def train(
     Raises:
         DataError: an input is unreadable or inconsistent, or the loss is no longer a number.
     """
+    refuse_overlap([out], [dataset, validated, policy])
     inputs = read_inputs(dataset, validated, policy)
     device = pick_device(config.threads)
     record = TrainingRecord(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from bonexray.artifacts import remove, whole_folder, write_json
+from bonexray.artifacts import refuse_overlap, remove, whole_folder, write_json
 from bonexray.bundle import PROFILE_FILE
 from bonexray.command import run_or_exit, step_parser
 from bonexray.config import ValidateConfig, read_section
@@ -22,6 +22,7 @@ from components.drift import Profile, profile, within
 from components.duplicates import copies_elsewhere, copies_of_own, near_pairs, partners
 from components.index import IndexRow
 from components.splits import Assignment, assign, read_pins, strata
+from components.totals import totals
 from components.validation_report import DATA_DOCS, REPORT_FILE, summarise, write_report
 
 if TYPE_CHECKING:
@@ -68,10 +69,8 @@ def reasons_by_path(findings: "list[Finding]") -> dict[str, list[str]]:
 def split_patients(index: pd.DataFrame, pinned: Assignment, config: ValidateConfig) -> Assignment:
     """Split and fold of every listed patient; one in quarantine keeps its place for later."""
     listed = index[index["listed"] & (index["patient"] != "")]
-    views = listed.rename(columns={"csv_label": "label"})
-    return assign(
-        strata(views), views.loc[views["mura_split"] == "valid", "patient"], pinned, config
-    )
+    tested = listed.loc[listed["mura_split"] == "valid", "patient"]
+    return assign(strata(listed, label="csv_label"), tested, pinned, config)
 
 
 def divide(
@@ -89,12 +88,12 @@ def divide(
 
 def described(manifest: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     """The manifest with what its expectations look at beside its own columns."""
-    mura_split = table["mura_split"].to_numpy()[manifest["row"]]
+    mura_split = table["mura_split"].to_numpy(dtype=str)[manifest["row"].astype(int)]
     label = manifest["label"].astype(str)
     return manifest.assign(
         splits_of_patient=manifest.groupby("patient")["split"].transform("nunique"),
-        split_label=manifest["split"] + "/" + label,
-        stratum=mura_split + "/" + manifest["body_part"] + "/" + label,
+        split_label=manifest["split"].astype(str) + "/" + label,
+        stratum=mura_split.astype(object) + "/" + manifest["body_part"].astype(str) + "/" + label,
         views_in_study=manifest.groupby("study")["path"].transform("size"),
     )
 
@@ -117,11 +116,11 @@ def problems(
             f"{shown}{more}"
         )
     for finding in findings:
-        first = f"; first at {finding.paths[0]}" if finding.paths else ""
         # A row rule that failed without naming rows could not be computed: nothing was checked.
         uncomputed = finding.severity == "warning" and not finding.paths
         if not finding.passed and (finding.severity == "critical" or uncomputed):
-            found.append(f"{finding.rule} does not hold: {finding.problem}{first}")
+            failed = f"{len(finding.paths)} rows, first {finding.paths[0]}" if finding.paths else ""
+            found.append(f"{finding.rule} does not hold: {failed or finding.problem}")
     return found
 
 
@@ -162,9 +161,10 @@ def validate(
     # Takes seconds, and only this step needs it.
     from components.gx import Validation
 
+    refuse_overlap([out, report], [dataset, splits, reference])
     remove(out)  # an old verdict must not stand for a new one
     index, images, origin = _read(dataset)
-    pinned = {} if origin == SIMULATED else read_pins(splits, config.folds)
+    pinned = {} if origin == SIMULATED else read_pins(splits, origin, config.folds)
     champion = read_reference(reference)
     validation, table = Validation(), with_derived_columns(index, images)
     findings, manifest, quarantine = _judge(validation, table, pinned, config)
@@ -175,9 +175,9 @@ def validate(
         validation.write_data_docs(folder / DATA_DOCS)
         summary = summarise(origin, manifest, quarantine, findings, stopped_by)
         write_report(folder, images, manifest, quarantine, summary)
-    print(f"validate: {len(manifest)} views accepted, {len(quarantine)} quarantined -> {report}")
     if stopped_by:
         raise GateError(f"{'. '.join(stopped_by)}. See {report / REPORT_FILE}")
+    print(f"validate: {len(manifest)} views accepted, {len(quarantine)} quarantined -> {report}")
     with whole_folder(out) as folder:
         write_json(folder / PROFILE_FILE, profile(accepted))
         manifest.to_parquet(folder / MANIFEST_FILE, index=False)
@@ -210,8 +210,7 @@ def _compare(
 
     findings: list[Finding] = []
     if origin == mura.ROOT:
-        totals = expectations.totals(table)
-        findings += validation.check("totals", totals, expectations.totals_expectations())
+        findings += validation.check("totals", totals(table), expectations.totals_expectations())
     if champion:
         drift = expectations.drift_expectations(champion)
         findings += validation.check("drift", within(accepted, champion), drift)

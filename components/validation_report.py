@@ -16,12 +16,15 @@ from bonexray.artifacts import write_json
 from bonexray.images import Pixels
 from bonexray.studies import BODY_PARTS
 from components.sheets import ABNORMAL, NORMAL, QUARANTINED, Tile, draw_sheet
+from components.splits import strata
 
 if TYPE_CHECKING:
     from components.gx import Finding
 
 QUARANTINE_FILE = "quarantine.parquet"
 REPORT_FILE = "report.json"
+COUNTS_FILE = "counts.json"
+"""The numbers that `dvc metrics diff` compares between two versions of the data."""
 DATA_DOCS = "data_docs"
 SHEETS = "sheets"
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -47,14 +50,14 @@ def summarise(
     abnormal = manifest[manifest["label"] == 1].groupby("split")["study"].nunique()
     per_split["abnormal_studies"] = abnormal.reindex(per_split.index, fill_value=0)
     learning = manifest[manifest["split"] != "test"]
-    strata = learning.assign(stratum=learning["body_part"] + "/" + learning["label"].astype(str))
-    in_val = strata.groupby("stratum")["split"].agg(lambda splits: float((splits == "val").mean()))
+    split_of = learning.groupby("patient")["split"].first()
+    in_val = (split_of == "val").groupby(strata(learning, label="label")).mean()
     return {
         "origin": origin,
         "passed": not stopped_by,
         "stopped_by": stopped_by,
         "splits": per_split.to_dict("index"),
-        "val_share_by_stratum": in_val.round(4).to_dict(),
+        "val_share_of_patients": in_val.astype(float).round(4).to_dict(),
         "views_by_fold": learning["fold"].value_counts().sort_index().rename(str).to_dict(),
         "quarantined": {
             "files": len(quarantine),
@@ -63,9 +66,14 @@ def summarise(
         "expectations": [
             {key: value for key, value in asdict(finding).items() if key != "paths"}
             | {"first_paths": list(finding.paths[:5])}
-            for finding in findings
+            for finding in sorted(findings, key=_urgency)
         ],
     }
+
+
+def _urgency(finding: "Finding") -> tuple[bool, int]:
+    """What failed first, and of that what is worst."""
+    return finding.passed, ("critical", "warning", "info").index(finding.severity)
 
 
 def write_report(
@@ -81,6 +89,8 @@ def write_report(
     parts = _draw_parts(images, manifest, folder / SHEETS)
     taken = _draw_quarantine(images, quarantine, folder / SHEETS)
     _close_docs(folder / DATA_DOCS, summary, parts, taken)
+    counts = {"splits": summary["splits"], "quarantined": summary["quarantined"]["by_rule"]}
+    write_json(folder / COUNTS_FILE, counts)
     write_json(folder / REPORT_FILE, summary)
 
 
@@ -110,7 +120,12 @@ def _draw_quarantine(images: Pixels, quarantine: pd.DataFrame, folder: Path) -> 
     for rule in counts:
         taken = _spread(quarantine[[rule in row for row in rules]], _SHOWN)
         tiles = [
-            Tile(square=images[row["row"]], caption=row["path"], edge=QUARANTINED)
+            Tile(
+                square=images[row["row"]],
+                caption=_named(row["path"]),
+                edge=QUARANTINED,
+                words=row["error"],
+            )
             for row in taken.to_dict("records")
         ]
         draw_sheet(f"{rule}: {counts[rule]} files", tiles, folder / f"quarantine-{rule}.png")
@@ -118,7 +133,9 @@ def _draw_quarantine(images: Pixels, quarantine: pd.DataFrame, folder: Path) -> 
 
 
 def _named(path: str) -> str:
-    """Patient, study and image, short enough to stand under it."""
+    """Patient, study and image, short enough to stand under it; another path as it is."""
+    if path.count("/") != 4:
+        return path
     _, _, patient, study, image = path.split("/")
     return f"{patient.removeprefix('patient')} {study.split('_')[0]} {image.removesuffix('.png')}"
 
@@ -135,6 +152,8 @@ def _close_docs(
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined
     )
     style = pages.get_template("docs.css").render()
+    for page in docs.rglob("*.gif"):
+        page.unlink()  # 4 MB of how Great Expectations is used
     for page in docs.rglob("*.html"):
         text = _FROM_NET.sub("", page.read_text(encoding="utf-8"))
         page.write_text(text.replace("</head>", f"<style>{style}</style></head>"), encoding="utf-8")

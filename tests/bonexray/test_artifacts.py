@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from bonexray.artifacts import remove, sha256_json, whole_file, whole_folder, write_json
+from bonexray.artifacts import (
+    refuse_overlap,
+    remove,
+    sha256_json,
+    whole_file,
+    whole_folder,
+    write_json,
+)
 from bonexray.errors import ConfigError
 
 
@@ -54,6 +61,20 @@ def test_an_output_never_takes_the_place_of_the_working_directory(
     assert (tmp_path / "here/file").read_text() == "kept"
 
 
+def test_an_output_never_takes_the_place_of_another_kind_of_thing(tmp_path: Path) -> None:
+    file, folder, pipe = tmp_path / "file", tmp_path / "folder", tmp_path / "pipe"
+    file.write_text("kept")
+    folder.mkdir()
+    os.mkfifo(pipe)  # as a device, /dev/null among them
+    for write, target in ((whole_folder, file), (whole_folder, pipe), (whole_file, folder)):
+        with pytest.raises(ConfigError, match="expected the place of"), write(target):
+            pass
+    with pytest.raises(ConfigError, match="neither a file nor a folder"):
+        remove(pipe)
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "folder", "pipe"}
+    assert file.read_text() == "kept"
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -84,3 +105,21 @@ def test_json_holds_no_nan(tmp_path: Path) -> None:
 def test_equal_values_have_equal_digests_whatever_their_order() -> None:
     assert sha256_json({"a": 1, "b": [2]}) == sha256_json({"b": [2], "a": 1})
     assert sha256_json({"a": 1}) != sha256_json({"a": 2})
+
+
+def test_two_runs_never_write_the_same_place_at_once(tmp_path: Path) -> None:
+    for write, target in ((whole_folder, tmp_path / "folder"), (whole_file, tmp_path / "file")):
+        with write(target) as first:
+            with pytest.raises(ConfigError, match="another run is writing it"), write(target):
+                pass
+            assert first.exists()
+        assert target.exists()
+
+
+def test_an_output_that_is_or_holds_an_input_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "data/dataset").mkdir(parents=True)
+    dataset = tmp_path / "data/dataset"
+    for outs in ([dataset], [tmp_path / "data"], [tmp_path / "out", tmp_path / "out"]):
+        with pytest.raises(ConfigError, match="expected a place of its own"):
+            refuse_overlap(outs, [dataset])
+    refuse_overlap([tmp_path / "data/validated", tmp_path / "report"], [dataset])

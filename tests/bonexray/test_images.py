@@ -84,3 +84,12 @@ def test_normalised_pixels_have_zero_mean_and_unit_deviation() -> None:
     assert values.dtype == np.float32
     assert values.mean() == pytest.approx(0, abs=1e-5)
     assert values.std() == pytest.approx(1, abs=1e-5)
+
+
+def test_a_chunk_that_pillow_trips_over_is_an_image_that_is_refused() -> None:
+    png = encoded(ramp())
+    body = b"iCCPk\0"  # a profile without its method
+    chunk = struct.pack(">I", 2) + body + struct.pack(">I", zlib.crc32(body))
+    at = png.rindex(b"IEND") - 4
+    with pytest.raises(ImageError, match="cannot be decoded"):
+        open_image(png[:at] + chunk + png[at:])

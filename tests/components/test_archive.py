@@ -133,3 +133,26 @@ def test_a_list_that_cannot_be_read_is_named_with_its_line(
         open_archive(zipped(tmp_path / "bad.zip", files)) as archive,
     ):
         read_listing(archive)
+
+
+def test_an_entry_packed_by_a_method_without_bounds_is_refused(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "packed.zip", FILES)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("MURA-v1.1/train/b.png", b"x" * 99, zipfile.ZIP_BZIP2)
+    with pytest.raises(DataError, match="packed by method 12, expected stored"), open_archive(path):
+        pass
+
+
+def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    folder = unpacked(tmp_path / "MURA", FILES)
+    with open(os.fsencode(folder) + b"/MURA-v1.1/\xff.png", "wb"):  # noqa: PTH123  (no text, no Path)
+        pass
+    with open_archive(folder) as archive, pytest.raises(DataError, match="no printable text"):
+        archive.names()
+
+
+def test_a_link_to_nowhere_in_a_folder_is_passed_over(tmp_path: Path) -> None:
+    folder = unpacked(tmp_path / "MURA", FILES)
+    (folder / "link.png").symlink_to(tmp_path / "nowhere")
+    with open_archive(folder) as archive:
+        assert not any("link" in name for name in archive.names())

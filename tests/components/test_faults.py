@@ -84,3 +84,11 @@ def test_the_archive_tells_the_truth_of_its_faults(tmp_path):
             assert told == (fault["kind"] in ("zero_byte", "row_without_file"))
             if fault["kind"] == "zero_byte":
                 assert archive.read(f"MURA-v1.1/{fault['path']}") == b""
+
+
+@pytest.mark.parametrize("kind", ["same_image_two_patients", "near_duplicate"])
+def test_a_fault_that_wants_more_images_than_there_are_befalls_those_there_are(kind: str) -> None:
+    patients = plan_patients(0.001, seed=0)
+    total = sum(len(patient.paths()) for patient in patients)
+    _, planting = plant(patients, {kind: 1.0}, 0)  # type: ignore[dict-item]
+    assert total // 4 < len(planting.planted) <= total // 2

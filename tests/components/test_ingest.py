@@ -308,3 +308,21 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(
 def _limit_files(num_bytes: int) -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, num_bytes))
+
+
+def test_any_number_of_rows_is_written_a_whole_row_group_too(
+    tiny_workspace: Path, ingest: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = len(read_index(tiny_workspace / "data/dataset"))
+    monkeypatch.setattr("components.ingest._BATCH", known)
+    monkeypatch.setattr("components.ingest._ROW_GROUP", known)
+    assert len(read_index(ingest(tiny_workspace / "data/MURA-sim.zip"))) == known
+
+
+def test_a_label_of_a_study_that_muras_paths_do_not_allow_is_a_bad_path(
+    tiny_entry: Callable[[str], bytes], altered_archive: Alter, ingest: Callable[[Path], Path]
+) -> None:
+    study = "train/XR_TOE/patient99999/study1_negative/"
+    csv = tiny_entry("train_labeled_studies.csv") + f"MURA-v1.1/{study},0\n".encode()
+    row = row_of(read_index(ingest(altered_archive({"train_labeled_studies.csv": csv}))), study)
+    assert row["problem"] == "bad_path"

@@ -260,3 +260,48 @@ def test_an_index_of_other_images_is_refused(
     with pytest.raises(SystemExit, match="1"):
         check(index.iloc[:-1])
     assert "rows in the index" in capsys.readouterr().err
+
+
+def test_a_set_that_is_quarantined_whole_stops_with_its_report(
+    check: Callable[..., Path],
+    index: pd.DataFrame,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    index["mode"] = "RGB"
+    with pytest.raises(SystemExit, match="1"):
+        check(index)
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "colour_mode" in error
+    assert report(tmp_path)["quarantined"]["files"] == len(index)
+
+
+def test_a_set_without_training_studies_stops_with_its_report(
+    check: Callable[..., Path],
+    index: pd.DataFrame,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    index["listed"] = index["mura_split"] == "valid"
+    with pytest.raises(SystemExit, match="1"):
+        check(index, max_quarantine_fraction=1.0)
+    assert "both_labels_in_each_split does not hold" in capsys.readouterr().err
+    assert report(tmp_path)["splits"]["test"]["views"] > 0
+
+
+def test_an_output_that_is_an_input_is_refused_before_it_is_touched(
+    tiny_workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset = tmp_path / "dataset"
+    dataset.mkdir()
+    (dataset / "index.parquet").write_bytes(b"kept")
+    params = str(tiny_workspace / "params.yaml")
+    with pytest.raises(SystemExit, match="1"):
+        validate.main(
+            ["--params", params, "--dataset", str(dataset), "--splits", str(tmp_path / "none")]
+            + ["--reference", str(tmp_path / "none"), "--out", str(tmp_path / "out")]
+            + ["--report", str(dataset)]
+        )
+    assert "expected a place of its own" in capsys.readouterr().err
+    assert (dataset / "index.parquet").read_bytes() == b"kept"

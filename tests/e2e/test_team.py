@@ -145,3 +145,13 @@ def test_an_archive_comes_from_s3_as_a_zip_or_as_a_folder(
     assert "data/validated/manifest.parquet" not in differing
     report = (fourth / "reports/validation/report.json").read_text()
     assert '"origin": "hospital"' in report
+
+    run("git add data params.yaml dvc.lock", fourth, shell)
+    run("git -c user.name=t -c user.email=t@example.org commit --quiet -m hospital", fourth, shell)
+    run("dvc push --quiet", fourth, shell)
+    fifth = first.parent / "fifth"
+    run(f"git clone --quiet {fourth} {fifth}", first.parent, shell)
+    run("dvc pull --quiet --with-deps validate", fifth, shell)
+    archive = Path("data/hospital.zip")
+    assert (fifth / archive).read_bytes() == (fourth / archive).read_bytes()
+    assert "Running stage" not in run("dvc repro validate", fifth, shell).stdout
