@@ -1,4 +1,4 @@
-.PHONY: help demo test test-slow check serve lock mura profile-mura clean
+.PHONY: help demo test test-slow check serve lock mura profile-mura recipe-seed clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3.11
@@ -26,7 +26,7 @@ demo: .venv/installed ## train, prove, register, approve and ask the served mode
 test: .venv/installed ## run the tests
 	pytest
 
-test-slow: .venv/installed ## run the journeys that take minutes: a team on an S3 server
+test-slow: .venv/installed ## run the journeys that take minutes: kills, a team on an S3 server
 	pytest -m slow
 
 check: .venv/installed ## lint, types, import contracts, lock file
@@ -49,6 +49,9 @@ mura: .venv/installed ## put MURA under DVC: make mura ARCHIVE=<zip, folder or s
 
 profile-mura: ## put the full-size MURA recipe in place of the demonstration's params.yaml
 	cp profiles/mura.yaml params.yaml
+
+recipe-seed: .venv/installed ## train as the system did that bonexray started from
+	python -m components.recipe recipes/seed.yaml
 
 clean: ## remove what the flow wrote (approvals, registry and DVC's cache stay)
 	rm -rf data/MURA-sim.zip data/dataset data/validated data/policy models bundle reports \

@@ -42,12 +42,12 @@ def draw(batch: int, config: AugmentConfig, generator: torch.Generator) -> Draws
     return Draws(affine, within(config.brightness_fraction), 1 + within(config.contrast_fraction))
 
 
-def apply(images: Tensor, draws: Draws) -> Tensor:
-    """Apply draws to images, (B, 1, S, S) float32 in [0, 1]; the result has the same form.
+def apply(images: Tensor, draws: Draws, size: int) -> Tensor:
+    """Apply draws to images, (B, 1, S, S) float32 in [0, 1]; the result is (B, 1, size, size).
 
     What comes in from beyond the border is black, as the letterbox is.
     """
-    grid = functional.affine_grid(draws.affine, list(images.shape), align_corners=False)
+    grid = functional.affine_grid(draws.affine, [len(images), 1, size, size], align_corners=False)
     moved = functional.grid_sample(images, grid, align_corners=False)
     mean = moved.mean(dim=(1, 2, 3), keepdim=True)
     changed = (moved - mean) * draws.contrast[:, None, None, None] + mean

@@ -37,6 +37,8 @@ class Provenance(BaseModel):
     """Digest of the packed images."""
     manifest_sha256: Sha256
     """Digest of the accepted views and their split."""
+    start_weights: str
+    """What training began with: `random`, or a file's name and digest."""
     weights_sha256: Sha256
     train_params_sha256: Sha256
     code_commit: str

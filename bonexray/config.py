@@ -104,11 +104,26 @@ class TrainConfig(Section):
     seed: Seed
     epochs: Positive
     batch_size: Annotated[int, Field(ge=2)]
+    start: Annotated[str, Field(min_length=1)]
+    """Weights to start from: `random`; `imagenet`, if torchvision's cache holds them; or the path
+    of a file of torchvision's, with its digest in its name."""
     learning_rate: Annotated[float, Field(gt=0)]
     weight_decay: Annotated[float, Field(ge=0)]
+    schedule: Literal["plateau", "cosine", "one_cycle"]
+    """`plateau` lowers the rate when the validation loss stops falling; the others follow their
+    curve from the first step to the last, `one_cycle` with a rise before the fall."""
     plateau_patience: Annotated[int, Field(ge=0)]
     """Epochs without a better validation loss before the rate is multiplied by the factor."""
     plateau_factor: Annotated[float, Field(gt=0, lt=1)]
+    weighting: Literal["none", "label", "part_and_label"]
+    """What has the same weight in the loss, however many views it has."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    mixup_alpha: Annotated[float, Field(ge=0)]
+    """Of the Beta distribution from which come the shares of two mixed images; 0: none."""
+    ema_decay: Annotated[float, Field(ge=0, lt=1)]
+    """Of the moving average of the weights, which is validated and kept; 0: no average."""
+    first_size_fraction: Annotated[float, Field(ge=0.25, le=1)]
+    """Of the images' side, in the first half of the epochs."""
     part_loss_weight: Annotated[float, Field(ge=0)]
     """Weight of the body-part head's loss beside the abnormality loss."""
     threads: Positive

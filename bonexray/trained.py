@@ -27,6 +27,8 @@ class TrainingRecord(BaseModel):
     arch: Arch
     dataset_sha256: str
     manifest_sha256: str
+    start: str
+    """What the weights were before the first step: `random`, or a file's name and digest."""
     policy: Policy
     config: TrainConfig
 

@@ -16,7 +16,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
-from ruamel.yaml import YAML
 
 from bonexray.artifacts import remove, scratch_path, sha256_file, whole_file
 from bonexray.command import run_or_exit
@@ -25,6 +24,7 @@ from bonexray.errors import ConfigError, DataError
 from components import mura
 from components.archive import CSV_NAMES, SIMULATED, Archive, open_archive, read_listing
 from components.ingest import describe_path
+from components.recipe import change_params
 from components.splits import assign, read_pins, strata, write_pins
 from components.totals import totals
 
@@ -70,7 +70,11 @@ def adopt(source: str, accepts_terms: bool, params: Path) -> None:
         raise
     digest = sha256_file(target)
     write_pins(SPLITS, origin, pins)
-    _write_params(params, target, digest)
+    changes = {
+        "data": {"archive": target.as_posix()},
+        "ingest": {"archive_sha256": digest},
+    }
+    change_params(params, changes)
     print(f"adopt: {target} is under DVC, {len(pins)} patients have their split in {SPLITS}")
     print(f"adopt: {params} names it, with its SHA-256 {digest}")
     print(f"next:  git add {target}.dvc {SPLITS} {params} && git commit; dvc repro register")
@@ -168,17 +172,6 @@ def _dvc(*words: str) -> None:
         said = (done.stderr or done.stdout).splitlines()
         errors = [line.removeprefix("ERROR: ") for line in said if line.startswith("ERROR: ")]
         raise DataError(f"`dvc {' '.join(words)}` failed: {'; '.join(errors or said)}")
-
-
-def _write_params(params: Path, archive: Path, digest: str) -> None:
-    yaml = YAML()
-    yaml.preserve_quotes = True
-    yaml.width = 4096
-    document = yaml.load(params.read_text(encoding="utf-8"))
-    document["data"]["archive"] = archive.as_posix()
-    document["ingest"]["archive_sha256"] = digest
-    with whole_file(params) as partial, partial.open("w", encoding="utf-8") as file:
-        yaml.dump(document, file)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -50,7 +50,8 @@ def preview_sheet(originals: Pixels, config: AugmentConfig) -> Image.Image:
     sheet = np.zeros((len(originals) * size, (_VARIANTS + 1) * size), np.uint8)
     for line, original in enumerate(originals):
         batch = torch.from_numpy(np.repeat(original[None, None], _VARIANTS, axis=0)) / 255
-        variants = apply(batch, draw(_VARIANTS, config, generator))  # (V, 1, S, S)
+        draws = draw(_VARIANTS, config, generator)
+        variants = apply(batch, draws, size)  # (V, 1, S, S)
         cells = np.concatenate([original, *(variants[:, 0] * 255).byte().numpy()], axis=1)
         sheet[line * size : (line + 1) * size] = cells
     return Image.fromarray(sheet)

@@ -68,6 +68,7 @@ def write_bundle(
             arch=chosen.record.arch,
             dataset_sha256=chosen.record.dataset_sha256,
             manifest_sha256=chosen.record.manifest_sha256,
+            start_weights=chosen.record.start,
             weights_sha256=sha256_file(chosen.folder / WEIGHTS_FILE),
             train_params_sha256=sha256_json(chosen.record.config.model_dump()),
             code_commit=commit,

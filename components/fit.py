@@ -1,51 +1,40 @@
-"""The training loop: the seed's recipe, visible from top to bottom. Knows no file.
+"""The training loop, visible from top to bottom. Knows no file and no recipe by name.
 
-Adam, cross-entropy, a learning rate that falls when the validation loss stops falling, augmentation
-of the training views, validation after each epoch. Every random number comes from seed and epoch,
-so a run that starts again at an epoch goes on exactly as the one that was cut off.
+Adam, cross-entropy, augmented batches, validation after each epoch, the best epoch's weights kept.
+Every random number comes from seed, epoch and batch, so a run that starts again at an epoch goes
+on exactly as the one that was cut off. Nothing in the loop waits for the device.
 
 B batch, N views, S side of the image.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy
+from torch.optim import lr_scheduler
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from bonexray import augmentation
 from bonexray.config import TrainConfig
 from bonexray.errors import DataError
-from bonexray.images import Pixels
 from bonexray.metrics import auroc
 from bonexray.network import LimbNet, Reading, abnormal_logit
 from bonexray.policy import Policy
+from components.batches import (
+    Batch,
+    Source,
+    batches_of,
+    in_batches,
+    random_of,
+    size_in,
+)
 
 EpochRecord = dict[str, float]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Views:
-    """The views of one split."""
-
-    images: Pixels
-    """(M, S, S) uint8, all packed images, not only this split's."""
-    rows: npt.NDArray[np.integer]
-    """(N,) which of them are this split's."""
-    labels: Tensor
-    """(N,) int64, 0 or 1."""
-    parts: Tensor
-    """(N,) int64, position in BODY_PARTS."""
-
-    def scaled(self, chosen: Tensor, device: torch.device) -> Tensor:
-        """The chosen views as (B, 1, S, S) float32 in [0, 1] on `device`."""
-        pixels = torch.from_numpy(self.images[self.rows[chosen.numpy()]])
-        return pixels.to(device).unsqueeze(1).float() / 255
+Scheduler = lr_scheduler.LRScheduler | lr_scheduler.ReduceLROnPlateau
 
 
 @dataclass(kw_only=True)
@@ -54,9 +43,16 @@ class Fit:
 
     network: LimbNet
     optimizer: torch.optim.Adam
-    scheduler: torch.optim.lr_scheduler.ReduceLROnPlateau
+    scheduler: Scheduler
+    average: AveragedModel | None
+    """The moving average of the network's weights, if the recipe wants one."""
     history: list[EpochRecord] = field(default_factory=list)
     best_weights: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def judged(self) -> LimbNet:
+        """The network that is validated, and whose weights are kept."""
+        return self.average.module if self.average else self.network  # type: ignore[return-value]
 
     @property
     def best(self) -> EpochRecord:
@@ -69,6 +65,7 @@ class Fit:
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
+            "average": self.average.state_dict() if self.average else {},
             "history": self.history,
             "best_weights": self.best_weights,
         }
@@ -78,26 +75,57 @@ class Fit:
         self.network.load_state_dict(state["network"])  # type: ignore[arg-type]
         self.optimizer.load_state_dict(state["optimizer"])  # type: ignore[arg-type]
         self.scheduler.load_state_dict(state["scheduler"])  # type: ignore[arg-type]
+        if self.average:
+            self.average.load_state_dict(state["average"])  # type: ignore[arg-type]
         self.history = state["history"]  # type: ignore[assignment]
         self.best_weights = state["best_weights"]  # type: ignore[assignment]
 
 
-def start_fit(network: LimbNet, config: TrainConfig) -> Fit:
-    """A run before its first epoch. The network is moved to channels-last, which is faster."""
+def start_fit(network: LimbNet, config: TrainConfig, steps: int) -> Fit:
+    """A run before its first epoch. The network is moved to channels-last, which is faster.
+
+    Args:
+        network: on its device.
+        config: the section `train`.
+        steps: of the whole run.
+    """
     network.to(memory_format=torch.channels_last)
+    on_gpu = next(network.parameters()).is_cuda
     optimizer = torch.optim.Adam(
-        network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        network.parameters(),
+        lr=config.learning_rate,
+        weight_decay=config.weight_decay,
+        fused=on_gpu,
     )
-    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
+    average = None
+    if config.ema_decay:
+        mix = get_ema_multi_avg_fn(config.ema_decay)  # type: ignore[no-untyped-call]
+        average = AveragedModel(network, multi_avg_fn=mix, use_buffers=True)
+    return Fit(
+        network=network,
+        optimizer=optimizer,
+        scheduler=_scheduler(optimizer, config, steps),
+        average=average,
+    )
+
+
+def _scheduler(optimizer: torch.optim.Adam, config: TrainConfig, steps: int) -> Scheduler:
+    if config.schedule == "cosine":
+        return lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
+    if config.schedule == "one_cycle":
+        # One more: the curve is asked for a rate after the last step too.
+        return lr_scheduler.OneCycleLR(
+            optimizer, max_lr=config.learning_rate, total_steps=steps + 1
+        )
+    return lr_scheduler.ReduceLROnPlateau(
         optimizer, factor=config.plateau_factor, patience=config.plateau_patience
     )
-    return Fit(network=network, optimizer=optimizer, scheduler=scheduler)
 
 
 def run_epochs(
     fit: Fit,
-    train: Views,
-    val: Views,
+    learning: Source,
+    judging: Source,
     policy: Policy,
     config: TrainConfig,
     after_epoch: Callable[[EpochRecord], None],
@@ -105,88 +133,130 @@ def run_epochs(
     """Train until `config.epochs` epochs are done, calling `after_epoch` with each one's record.
 
     Raises:
-        DataError: there are fewer than two training views, or the loss is no longer a number.
+        DataError: the loss is no longer a number; the fit is then of no use, its last state is.
     """
-    if len(train.rows) < 2:
-        raise DataError(f"{len(train.rows)} training views, expected at least 2")
-    for epoch in range(len(fit.history) + 1, config.epochs + 1):
-        record: EpochRecord = {
-            "epoch": epoch,
-            "learning_rate": float(fit.scheduler.get_last_lr()[0]),
-        }
-        record |= train_epoch(fit, train, policy, config, epoch)
-        record |= validate_epoch(fit.network, val, policy, config)
-        fit.scheduler.step(record["val_loss"])
-        fit.history.append(record)
-        if fit.best is record:
-            weights = fit.network.state_dict()
-            fit.best_weights = {name: value.clone() for name, value in weights.items()}
-        after_epoch(record)
+    done = len(fit.history)
+    with _progress(len(learning), done, config.epochs) as bar:
+        for epoch in range(done + 1, config.epochs + 1):
+            record: EpochRecord = {"epoch": epoch, "learning_rate": _rate(fit)}
+            record |= train_epoch(fit, learning, policy, config, epoch, bar)
+            record |= validate_epoch(fit.judged, judging, policy, config)
+            if isinstance(fit.scheduler, lr_scheduler.ReduceLROnPlateau):
+                fit.scheduler.step(record["val_loss"])
+            fit.history.append(record)
+            if fit.best is record:
+                weights = fit.judged.state_dict()
+                fit.best_weights = {name: value.clone() for name, value in weights.items()}
+            after_epoch(record)
 
 
 def train_epoch(
-    fit: Fit, train: Views, policy: Policy, config: TrainConfig, epoch: int
+    fit: Fit,
+    source: Source,
+    policy: Policy,
+    config: TrainConfig,
+    epoch: int,
+    bar: "tqdm[NoReturn]",
 ) -> EpochRecord:
     """One pass over the training views; loss and accuracy are those met on the way."""
-    device = next(fit.network.parameters()).device
-    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
-    order = torch.randperm(len(train.rows), generator=generator)
-    losses, hits, seen = torch.zeros((), device=device), torch.zeros((), device=device), 0
+    batches = batches_of(len(source), config, epoch)
+    size = size_in(epoch, policy.image.size, config)
+    losses, hits = [], []
     fit.network.train()
-    with _progress(len(order), f"epoch {epoch}/{config.epochs}") as bar:
-        for chosen in _batches(order, config.batch_size):
-            images = train.scaled(chosen, device)  # (B, 1, S, S)
-            draws = augmentation.draw(len(chosen), policy.augment, generator)
-            draws = augmentation.Draws(*(values.to(device) for values in draws))
-            reading = fit.network(_normalised(augmentation.apply(images, draws), policy))
-            labels = train.labels[chosen].to(device)
-            loss = _loss(reading, labels, train.parts[chosen].to(device), config)
-            fit.optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            fit.optimizer.step()
-            losses += cross_entropy(reading.label_logits.detach(), labels, reduction="sum")
-            hits += (reading.label_logits.argmax(1) == labels).sum()
-            seen += len(chosen)
-            bar.update(len(chosen))
-    if not torch.isfinite(losses):
-        raise DataError(f"the training loss is {losses.item()} in epoch {epoch}, expected a number")
-    return {"train_loss": losses.item() / seen, "train_accuracy": hits.item() / seen}
+    bar.set_description(f"epoch {epoch}/{config.epochs}", refresh=False)
+    for index, chosen in enumerate(batches, start=1):
+        rng = random_of(config.seed, epoch, index)
+        batch = source.batch(chosen, policy.augment, policy.image, config, rng, size)
+        loss, reading = train_step(fit, batch, config)
+        losses.append(loss.detach())
+        hits.append((reading.label_logits.argmax(1) == batch.labels.argmax(1)).sum())
+        if not bar.disable and bar.update(len(chosen)):  # then the bar is drawn anew
+            bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+    sizes = torch.tensor([len(batch) for batch in batches])
+    met = torch.stack(losses).cpu()  # (steps,)
+    _refuse_nan(met, epoch)
+    return {
+        "train_loss": float((met * sizes).sum() / sizes.sum()),
+        "train_accuracy": float(torch.stack(hits).sum().item() / sizes.sum()),
+    }
+
+
+def train_step(fit: Fit, batch: Batch, config: TrainConfig) -> tuple[Tensor, Reading]:
+    """One step of the optimizer; returns the loss and what the network said."""
+    with mixed_precision(batch.images.device):
+        reading = fit.network(batch.images)
+    loss = loss_of(reading, batch, config)
+    fit.optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    fit.optimizer.step()
+    if not isinstance(fit.scheduler, lr_scheduler.ReduceLROnPlateau):
+        fit.scheduler.step()
+    if fit.average:
+        fit.average.update_parameters(fit.network)
+    return loss, reading
+
+
+def loss_of(reading: Reading, batch: Batch, config: TrainConfig) -> Tensor:
+    """Weighted cross-entropy of the labels, plus that of the body parts."""
+    label_loss = cross_entropy(
+        reading.label_logits.float(),
+        batch.labels,
+        reduction="none",
+        label_smoothing=config.label_smoothing,
+    )
+    loss = (label_loss * batch.weights).mean()
+    if config.part_loss_weight:
+        part_loss = cross_entropy(reading.part_logits.float(), batch.parts)
+        loss = loss + config.part_loss_weight * part_loss
+    return loss
 
 
 @torch.inference_mode()
 def validate_epoch(
-    network: LimbNet, val: Views, policy: Policy, config: TrainConfig
+    network: LimbNet, source: Source, policy: Policy, config: TrainConfig
 ) -> EpochRecord:
     """Loss, accuracy and AUROC on the validation views, as they are."""
-    device = next(network.parameters()).device
     network.eval()
-    logits = [
-        network(_normalised(val.scaled(chosen, device), policy)).label_logits.cpu()
-        for chosen in _batches(torch.arange(len(val.rows)), config.batch_size, smallest=1)
-    ]
-    label_logits = torch.cat(logits)  # (N, 2)
+    batches = in_batches(len(source), config.batch_size)
+    label_logits = torch.cat([read(network, source, at, policy) for at in batches]).cpu()  # (N, 2)
     return {
-        "val_loss": cross_entropy(label_logits, val.labels).item(),
-        "val_accuracy": (label_logits.argmax(1) == val.labels).double().mean().item(),
-        "val_auroc": auroc(val.labels.numpy(), abnormal_logit(label_logits).numpy()),
+        "val_loss": cross_entropy(label_logits, source.labels).item(),
+        "val_accuracy": (label_logits.argmax(1) == source.labels).double().mean().item(),
+        "val_auroc": auroc(source.labels.numpy(), abnormal_logit(label_logits).numpy()),
     }
 
 
-def _batches(order: Tensor, size: int, smallest: int = 2) -> Iterator[Tensor]:
-    """Cut (N,) into batches; one image alone has no batch statistics and is left out."""
-    return (batch for batch in torch.split(order, size) if len(batch) >= smallest)
+def read(network: LimbNet, source: Source, chosen: Tensor, policy: Policy) -> Tensor:
+    """The label logits (B, 2) of the chosen views, as they are."""
+    images = source.plain(chosen, policy.image)
+    with mixed_precision(images.device):
+        logits: Tensor = network(images).label_logits
+    return logits.float()
 
 
-def _normalised(images: Tensor, policy: Policy) -> Tensor:
-    normalised = (images - policy.image.mean) / policy.image.std
-    return normalised.contiguous(memory_format=torch.channels_last)
+def mixed_precision(device: torch.device) -> AbstractContextManager[None]:
+    """Bfloat16 on a GPU; on two CPU cores it did not pay."""
+    on_gpu = device.type == "cuda"
+    return torch.autocast(device.type, torch.bfloat16, enabled=on_gpu)
 
 
-def _loss(reading: Reading, labels: Tensor, parts: Tensor, config: TrainConfig) -> Tensor:
-    label_loss = nn.functional.cross_entropy(reading.label_logits, labels)
-    part_loss = nn.functional.cross_entropy(reading.part_logits, parts)
-    return label_loss + config.part_loss_weight * part_loss
+def _rate(fit: Fit) -> float:
+    return float(fit.optimizer.param_groups[0]["lr"])
 
 
-def _progress(total: int, name: str) -> "tqdm[NoReturn]":
-    return tqdm(total=total, desc=name, unit="image", disable=None, leave=False)
+def _refuse_nan(losses: Tensor, epoch: int) -> None:
+    bad = torch.nonzero(~torch.isfinite(losses))
+    if len(bad):
+        step = int(bad[0])
+        raise DataError(
+            f"the training loss is {losses[step].item()} in epoch {epoch}, step {step + 1} of "
+            f"{len(losses)}, expected a number; a lower train.learning_rate may help. The "
+            "checkpoint of the epoch before is kept"
+        )
+
+
+def _progress(views: int, done: int, epochs: int) -> "tqdm[NoReturn]":
+    return tqdm(
+        total=views * epochs, initial=views * done, unit="image", disable=None, leave=False,
+        smoothing=0.05, desc="train",
+    )  # fmt: skip

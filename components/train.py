@@ -4,24 +4,18 @@ Besides `out` there is a scratch checkpoint beside it, written after each epoch:
 killed goes on from there and ends in the same weights. It is deleted when the run is complete.
 """
 
-import zipfile
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import pandas as pd
 import torch
 from safetensors.torch import save_file
+from tqdm import tqdm
 
-from bonexray.artifacts import (
-    refuse_overlap,
-    remove,
-    scratch_path,
-    sha256_json,
-    whole_file,
-    whole_folder,
-)
+from bonexray.artifacts import refuse_overlap, sha256_json, whole_folder
 from bonexray.command import run_or_exit, step_parser
 from bonexray.config import Arch, TrainConfig, read_section
 from bonexray.dataset import dataset_digest, open_images
@@ -29,10 +23,15 @@ from bonexray.errors import DataError
 from bonexray.images import Pixels
 from bonexray.network import LimbNet
 from bonexray.policy import Policy, read_policy
-from bonexray.studies import BODY_PARTS
+from bonexray.studies import BODY_PARTS, LABELS
 from bonexray.tables import manifest_digest, read_manifest
 from bonexray.trained import HISTORY_FILE, WEIGHTS_FILE, TrainingRecord, write_record
-from components.fit import EpochRecord, Fit, Views, run_epochs, start_fit
+from components.batches import Source, Views, batches_of, loss_weights
+from components.checkpoint import Checkpoint
+from components.fit import EpochRecord, Fit, run_epochs, start_fit
+from components.forecast import forecast
+from components.memory import memory_explained
+from components.start import load_start
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,15 +63,20 @@ def read_inputs(dataset: Path, validated: Path, policy: Path) -> Inputs:
 
 
 def views_of(inputs: Inputs, split: str) -> Views:
-    """The views of one split. Raises DataError when there are none."""
+    """The views of one split. Raises DataError when they are too few or of one label."""
     rows = inputs.manifest[inputs.manifest["split"] == split]
-    if rows.empty:
-        raise DataError(f"the manifest holds no views of the split {split!r}")
+    labels = torch.tensor(rows["label"].to_numpy(), dtype=torch.int64)
+    held = [LABELS[label] for label in sorted(set(labels.tolist()))]
+    if len(held) < len(LABELS):
+        raise DataError(
+            f"the manifest's split {split!r} holds {len(rows)} views, "
+            f"{'all ' + held[0] if held else 'none at all'}; expected both labels"
+        )
     part_numbers = {part: number for number, part in enumerate(BODY_PARTS)}
     return Views(
         images=inputs.images,
         rows=rows["row"].to_numpy(),
-        labels=torch.tensor(rows["label"].to_numpy(), dtype=torch.int64),
+        labels=labels,
         parts=torch.tensor(rows["body_part"].map(part_numbers).to_numpy(), dtype=torch.int64),
     )
 
@@ -80,42 +84,9 @@ def views_of(inputs: Inputs, split: str) -> Views:
 def pick_device(threads: int) -> torch.device:
     """The GPU when there is one; deterministic arithmetic and a fixed number of threads."""
     torch.set_num_threads(threads)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is not deterministic else
     torch.use_deterministic_algorithms(True)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-class Checkpoint:
-    """The state of a run after its last finished epoch, beside the run's output."""
-
-    def __init__(self, out: Path, run: str) -> None:
-        """Args: out: the run's output folder. run: digest of all that the weights depend on."""
-        self._path, self._run = scratch_path(out, "checkpoint"), run
-
-    def save(self, fit: Fit) -> None:
-        """Keep the state in place of the last one."""
-        with whole_file(self._path) as partial:
-            torch.save({"run": self._run, "fit": fit.state()}, partial)
-
-    def restore(self, fit: Fit, device: torch.device) -> None:
-        """Continue from the checkpoint if there is one, and if it is this very run's.
-
-        Raises:
-            DataError: the checkpoint is not readable.
-        """
-        if not self._path.exists():
-            return
-        if not zipfile.is_zipfile(self._path):
-            raise DataError(f"{self._path}: not a whole checkpoint; delete it to start afresh")
-        kept: dict[str, Any] = torch.load(self._path, map_location=device, weights_only=True)
-        if kept["run"] == self._run:
-            fit.load_state(kept["fit"])
-            print(f"train: continuing after epoch {len(fit.history)}")
-        else:
-            print("train: the checkpoint found is of other data or settings; starting afresh")
-
-    def delete(self) -> None:
-        """Forget the state: the run is complete."""
-        remove(self._path)
 
 
 def train(
@@ -124,37 +95,61 @@ def train(
     """Train one network and write weights, history and record to `out`.
 
     Raises:
-        DataError: an input is unreadable or inconsistent, or the loss is no longer a number.
+        DataError: an input is unreadable or inconsistent, the loss is no longer a number, or the
+            GPU's memory does not hold a batch.
     """
     refuse_overlap([out], [dataset, validated, policy])
     inputs = read_inputs(dataset, validated, policy)
+    train_views, val_views = views_of(inputs, "train"), views_of(inputs, "val")
     device = pick_device(config.threads)
+    torch.manual_seed(config.seed)
+    network = LimbNet(arch)
+    start = load_start(network, arch, config.start)
     record = TrainingRecord(
         arch=arch,
         dataset_sha256=inputs.dataset_sha256,
         manifest_sha256=inputs.manifest_sha256,
+        start=start,
         policy=inputs.policy,
         config=config,
     )
-    torch.manual_seed(config.seed)
-    fit = start_fit(LimbNet(arch).to(device), config)
-    # Another kind of device or number of threads rounds otherwise: that is another run.
-    checkpoint = Checkpoint(out, sha256_json([record.model_dump(), device.type, torch.__version__]))
-    checkpoint.restore(fit, device)
-
-    def after_epoch(epoch: EpochRecord) -> None:
-        checkpoint.save(fit)
-        print(_epoch_line(arch, epoch, config.epochs), flush=True)
-
-    train_views, val_views = views_of(inputs, "train"), views_of(inputs, "val")
-    run_epochs(fit, train_views, val_views, inputs.policy, config, after_epoch)
+    print(f"train: {arch} on {device.type}, {len(train_views.rows)} views, starting from {start}")
+    learning = Source(train_views, loss_weights(train_views, config), device)
+    judging = Source(val_views, torch.ones(len(val_views.rows)), device)
+    with memory_explained(network, learning, inputs.policy, config):
+        fit = _fit(network.to(device), learning, judging, out, record)
     with whole_folder(out) as folder:
         weights = {name: value.cpu().contiguous() for name, value in fit.best_weights.items()}
         save_file(weights, folder / WEIGHTS_FILE)
         pd.DataFrame(fit.history).to_csv(folder / HISTORY_FILE, index=False)
         write_record(folder, record)
-    checkpoint.delete()
-    print(f"train: {arch} on {device.type}, best epoch {fit.best['epoch']:.0f} -> {out}")
+    Checkpoint(out).delete()
+    print(f"train: {arch}, best epoch {fit.best['epoch']:.0f} of {config.epochs} -> {out}")
+
+
+def _fit(
+    network: LimbNet, learning: Source, judging: Source, out: Path, record: TrainingRecord
+) -> Fit:
+    """Run what is left of the epochs."""
+    config, policy = record.config, record.policy
+    device = next(network.parameters()).device
+    steps = len(batches_of(len(learning), config, 1)) * config.epochs
+    fit = start_fit(network, config, steps)
+    # Another kind of device or number of threads rounds otherwise: that is another run.
+    run = sha256_json([record.model_dump(), device.type, torch.__version__])
+    checkpoint = Checkpoint(out)
+    checkpoint.restore(run, fit, device)
+    done = len(fit.history)
+    if done < config.epochs:
+        told = forecast(network, learning, judging, policy, config, done)
+        print(f"train: {told.sentence()}", flush=True)
+
+    def after_epoch(epoch: EpochRecord) -> None:
+        checkpoint.save(run, fit)
+        tqdm.write(_epoch_line(record.arch, epoch, config.epochs))
+
+    run_epochs(fit, learning, judging, policy, config, after_epoch)
+    return fit
 
 
 def _epoch_line(arch: Arch, epoch: EpochRecord, epochs: int) -> str:

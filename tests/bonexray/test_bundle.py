@@ -28,6 +28,7 @@ INFO = BundleInfo(
         arch="resnet18",
         dataset_sha256="a" * 64,
         manifest_sha256="b" * 64,
+        start_weights="random",
         weights_sha256="c" * 64,
         train_params_sha256="d" * 64,
         code_commit="unknown",

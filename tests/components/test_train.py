@@ -48,8 +48,8 @@ KILLED_AFTER_AN_EPOCH = """
 import os, signal, sys
 from components import train
 save = train.Checkpoint.save
-def save_and_die(self, fit):
-    save(self, fit)
+def save_and_die(self, run, fit):
+    save(self, run, fit)
     if len(fit.history) == 2:
         os.kill(os.getpid(), signal.SIGKILL)
 train.Checkpoint.save = save_and_die
@@ -96,19 +96,31 @@ def test_a_checkpoint_that_is_no_checkpoint_stops_with_one_line(
     assert error.count("\n") == 1
 
 
-def test_a_manifest_without_a_split_stops_with_its_name(
+@pytest.mark.parametrize(
+    ("kept", "message"),
+    [
+        ("split != 'val'", "split 'val' holds 0 views, none at all; expected both labels"),
+        ("label == 0", "all normal; expected both labels"),
+        ("label == 1 or split == 'val'", "all abnormal; expected both labels"),
+    ],
+)
+def test_a_manifest_without_both_labels_in_each_split_stops_with_one_line(
     flags: list[str],
     tiny_workspace: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
+    kept: str,
+    message: str,
 ) -> None:
     manifest = pd.read_parquet(tiny_workspace / "data/validated/manifest.parquet")
     (tmp_path / "validated").mkdir()
-    manifest[manifest["split"] != "val"].to_parquet(tmp_path / "validated/manifest.parquet")
+    manifest.query(kept).to_parquet(tmp_path / "validated/manifest.parquet")
     flags[flags.index("--validated") + 1] = str(tmp_path / "validated")
     with pytest.raises(SystemExit, match="1"):
         main(flags)
-    assert "no views of the split 'val'" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
 
 
 def test_a_policy_for_another_image_size_is_refused(
@@ -147,7 +159,9 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(
     tiny_params.write_text(yaml.safe_dump(params))
     with pytest.raises(SystemExit, match="1"):
         main(flags)
-    assert "the training loss is nan in epoch" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "the training loss is nan in epoch" in error
+    assert error.count("\n") == 1
     assert not (tmp_path / "resnet18").exists()
 
 

@@ -12,6 +12,8 @@ import pytest
 
 from bonexray.artifacts import scratch_path, sha256_file
 
+pytestmark = pytest.mark.slow
+
 # Step -> its flags, with {w} the tiny workspace and {t} the test's folder; what it writes; and the
 # files of that which do not hold times or random names.
 STEPS: dict[str, tuple[str, dict[str, str], list[str]]] = {

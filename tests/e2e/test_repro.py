@@ -37,8 +37,9 @@ def test_a_second_run_does_nothing(tiny_workspace: Path, dvc: Callable[..., str]
 
 def test_the_metrics_are_shown(tiny_workspace: Path, dvc: Callable[..., str]) -> None:
     shown = json.loads(dvc(tiny_workspace, "metrics", "show", "--json"))
-    (file,) = shown[""]["data"].values()
-    assert 0 <= file["data"]["test"]["study"]["auroc"] <= 1
+    files = {name: file["data"] for name, file in shown[""]["data"].items()}
+    assert 0 <= files["reports/evaluation/metrics.json"]["test"]["study"]["auroc"] <= 1
+    assert files["reports/validation/counts.json"]["splits"]["test"]["views"] > 0
 
 
 def test_the_plots_are_shown(tiny_workspace: Path, dvc: Callable[..., str], tmp_path: Path) -> None:

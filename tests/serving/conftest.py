@@ -83,6 +83,7 @@ def write_bundle(folder: Path, model: bytes | None = None) -> str:
             arch="mean",
             dataset_sha256="1" * 64,
             manifest_sha256="2" * 64,
+            start_weights="random",
             weights_sha256="3" * 64,
             train_params_sha256="4" * 64,
             code_commit="5" * 40,
