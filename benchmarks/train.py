@@ -61,7 +61,7 @@ class Loops:
             parts=torch.zeros(len(paths), dtype=torch.int64),
         )
         self._source = Source(views, torch.ones(len(paths)), torch.device("cpu"))
-        self._fit = start_fit(LimbNet("resnet18"), self._config, 1)
+        self._fit = start_fit(LimbNet("resnet18"), self._config, steps=1_000_000)
         self._plain = LimbNet("resnet18")
         self._plain_optimizer = torch.optim.Adam(self._plain.parameters())
         self._epoch = 0
