@@ -35,8 +35,8 @@ from bonexray.network import LimbNet
 from bonexray.policy import Policy
 from components import augment
 from components.batches import Source, Views, batches_of
+from components.device import pick_device
 from components.fit import start_fit, train_epoch
-from components.train import pick_device
 
 ROOT = Path(__file__).parents[1]
 PARAMS = str(ROOT / "params.yaml")

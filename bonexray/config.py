@@ -127,7 +127,34 @@ class TrainConfig(Section):
     part_loss_weight: Annotated[float, Field(ge=0)]
     """Weight of the body-part head's loss beside the abnormality loss."""
     threads: Positive
-    """CPU threads. Pinned, because another count gives other weights."""
+    """CPU threads of each process. Pinned, because another count gives other weights."""
+    processes: Positive
+    """That share each batch, on this machine one a GPU. Pinned: sums are rounded in their order."""
+
+
+class Between(Section):
+    """Values of a searched field: any from `low` to `high`."""
+
+    low: float
+    high: float
+    log: bool
+    """Whether as many are tried between 0.001 and 0.01 as between 0.01 and 0.1."""
+
+
+class OneOf(Section):
+    """Values of a searched field: those listed."""
+
+    choices: Annotated[tuple[bool | int | float | str, ...], Field(min_length=2)]
+
+
+class SearchConfig(Section):
+    """Which training runs a search tries."""
+
+    seed: Seed
+    trials: Positive
+    """In all, those of earlier calls included."""
+    fields: Annotated[dict[str, Between | OneOf], Field(min_length=1)]
+    """Field of the section `train` -> its values."""
 
 
 class EvaluateConfig(Section):
@@ -136,6 +163,8 @@ class EvaluateConfig(Section):
     seed: Seed
     batch_size: Positive
     threads: Positive
+    test_time_flip: bool
+    """Read each view and its mirror image, here and when it is served: twice the time."""
     bootstrap_draws: Positive
     sensitivity: Annotated[float, Field(gt=0, lt=1)]
     """Aimed at on `val` by the operating point below which a study is negative."""
@@ -166,6 +195,7 @@ SECTIONS: dict[str, type[Section]] = {
     "augment": AugmentConfig,
     "networks": NetworksConfig,
     "train": TrainConfig,
+    "search": SearchConfig,
     "evaluate": EvaluateConfig,
     "register": RegisterConfig,
 }

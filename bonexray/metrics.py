@@ -3,7 +3,7 @@
 N is the number of scored items (views or studies).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -78,18 +78,32 @@ def bootstrap_intervals(
     Returns:
         Name -> lower and upper end; both NaN when the metric was defined in no redraw.
     """
+    values = np.empty((draws, len(metrics)))
+    for draw, items in enumerate(redraws(patients, draws=draws, seed=seed)):
+        values[draw] = [metric(labels[items], scores[items]) for metric in metrics.values()]
+    return {name: interval(values[:, column]) for column, name in enumerate(metrics)}
+
+
+def redraws(
+    patients: npt.NDArray[np.object_], *, draws: int, seed: int
+) -> Iterator[npt.NDArray[np.integer]]:
+    """Positions of the items of as many patients, drawn with replacement, `draws` times.
+
+    Args:
+        patients: (N,) the patient of each item.
+        draws: how often.
+        seed: of the redraws.
+    """
     _, owner = np.unique(patients, return_inverse=True)
     by_patient = np.split(np.argsort(owner, kind="stable"), np.cumsum(np.bincount(owner))[:-1])
     generator = np.random.default_rng(seed)
-    values = np.empty((draws, len(metrics)))
-    for draw in range(draws):
+    for _ in range(draws):
         chosen = generator.integers(len(by_patient), size=len(by_patient))
-        items = np.concatenate([by_patient[patient] for patient in chosen])
-        values[draw] = [metric(labels[items], scores[items]) for metric in metrics.values()]
-    return {name: _interval(values[:, column]) for column, name in enumerate(metrics)}
+        yield np.concatenate([by_patient[patient] for patient in chosen])
 
 
-def _interval(values: npt.NDArray[np.float64]) -> tuple[float, float]:
+def interval(values: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """The middle 95 % of redrawn values, those that are NaN left out; NaN when all are."""
     defined = values[~np.isnan(values)]
     if not len(defined):
         return float("nan"), float("nan")

@@ -31,6 +31,8 @@ class TrainingRecord(BaseModel):
     """What the weights were before the first step: `random`, or a file's name and digest."""
     policy: Policy
     config: TrainConfig
+    fold: int | None = None
+    """The fold that was left out to judge on, in cross-validation."""
 
 
 def write_record(folder: Path, record: TrainingRecord) -> None:

@@ -1,6 +1,7 @@
 """Which views make a batch and what is done to them; any batch follows from seed, epoch and index.
 
-N views of a split, B batch, S side of a packed image, s of a training image.
+N views of a split, B batch, b of it in one process, S side of a packed image, s of a training
+image.
 """
 
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from bonexray import augmentation
 from bonexray.config import AugmentConfig, TrainConfig
 from bonexray.images import ImageSpec, Pixels
 from bonexray.studies import BODY_PARTS, LABELS
+from components.group import ALONE, Group
 
 _FREE_SHARE = 0.5
 """Of a GPU's free memory, what the images may take; the rest is the network's."""
@@ -39,10 +41,10 @@ class Views:
 class Batch(NamedTuple):
     """What the network learns from in one step, on its device."""
 
-    images: Tensor  # (B, 1, s, s) float32, normalised
-    labels: Tensor  # (B, 2) float32, share of each label
-    parts: Tensor  # (B, 7) float32, share of each body part
-    weights: Tensor  # (B,) float32, their mean over the split is 1
+    images: Tensor  # (b, 1, s, s) float32, normalised
+    labels: Tensor  # (b, 2) float32, share of each label
+    parts: Tensor  # (b, 7) float32, share of each body part
+    weights: Tensor  # (b,) float32, their mean over the split is 1
 
 
 class Source:
@@ -75,23 +77,34 @@ class Source:
 
     def batch(
         self, chosen: Tensor, augment: AugmentConfig, spec: ImageSpec, config: TrainConfig,
-        rng: np.random.Generator, size: int,
+        rng: np.random.Generator, size: int, group: Group = ALONE,
     ) -> Batch:  # fmt: skip
-        """The chosen views (B,) as training sees them, s = `size` pixels on a side."""
+        """The group's share of the chosen views (B,) as training sees them, s = `size`.
+
+        What is drawn is drawn for the whole batch: it is the same, however many share it.
+        """
         generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
         draws = augmentation.draw(len(chosen), augment, generator)
-        draws = augmentation.Draws(*(self._moved(values) for values in draws))
-        images = augmentation.apply(self._scaled(chosen), draws, size)
-        at = self._moved(chosen)
-        labels, parts, weights = self._labels[at], self._parts[at], self._weights[at]
-        if config.mixup_alpha:
-            share = float(rng.beta(config.mixup_alpha, config.mixup_alpha))
-            other = self._moved(torch.from_numpy(rng.permutation(len(chosen))))
-            images, labels, parts, weights = (
-                torch.lerp(values[other], values, share)
-                for values in (images, labels, parts, weights)
-            )
-        return Batch(_normalised(images, spec), labels, parts, weights)
+        own = group.share(torch.arange(len(chosen)))
+        if not config.mixup_alpha:
+            return self._seen(chosen, draws, own, spec, size)
+        weight = float(rng.beta(config.mixup_alpha, config.mixup_alpha))
+        other = torch.from_numpy(rng.permutation(len(chosen)))[own]
+        needed, at = torch.unique(torch.cat([own, other]), return_inverse=True)
+        seen = self._seen(chosen, draws, needed, spec, size)
+        first, second = self._moved(at[: len(own)]), self._moved(at[len(own) :])
+        return Batch(*(torch.lerp(values[second], values[first], weight) for values in seen))
+
+    def _seen(
+        self, chosen: Tensor, draws: augmentation.Draws, own: Tensor, spec: ImageSpec, size: int
+    ) -> Batch:
+        """Some views, `own` (b,), of the chosen ones, each changed by its own draws."""
+        draws = augmentation.Draws(*(self._moved(values[own]) for values in draws))
+        images = augmentation.apply(self._scaled(chosen[own]), draws, size)
+        at = self._moved(chosen[own])
+        return Batch(
+            _normalised(images, spec), self._labels[at], self._parts[at], self._weights[at]
+        )
 
     def _scaled(self, chosen: Tensor) -> Tensor:
         if self._resident is None:
@@ -133,13 +146,13 @@ def random_of(seed: int, epoch: int, index: int) -> np.random.Generator:
 
 
 def batches_of(count: int, config: TrainConfig, epoch: int) -> list[Tensor]:
-    """The positions (B,) of an epoch's batches, a last one of a single view left out.
+    """The positions (B,) of an epoch's batches; a last one that is too small is left out.
 
-    One image alone has no batch statistics.
+    One image alone has no batch statistics, and each process needs an image.
     """
     order = random_of(config.seed, epoch, 0).permutation(count)
     batches = torch.split(torch.from_numpy(order), config.batch_size)
-    return [batch for batch in batches if len(batch) > 1]
+    return [batch for batch in batches if len(batch) >= max(2, config.processes)]
 
 
 def in_batches(count: int, size: int) -> Iterator[Tensor]:

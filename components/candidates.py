@@ -10,12 +10,13 @@ import pandas as pd
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import nn
 
 from bonexray.config import Arch, EvaluateConfig
 from bonexray.errors import DataError
 from bonexray.images import ImageSpec, Pixels, normalise
 from bonexray.metrics import auroc
-from bonexray.network import LimbNet, abnormal_logit
+from bonexray.network import BothWays, LimbNet, abnormal_logit
 from bonexray.studies import BODY_PARTS
 from bonexray.trained import RECORD_FILE, WEIGHTS_FILE, TrainingRecord, read_record
 from bonexray.verdicts import calibrated_probability
@@ -28,7 +29,8 @@ class Candidate:
 
     folder: Path
     record: TrainingRecord
-    network: LimbNet
+    network: nn.Module
+    """As it reads: `LimbNet`, or `BothWays` around it."""
     views: pd.DataFrame
     """The manifest with each view's logit, calibrated probability and seen body part."""
     cams: npt.NDArray[np.float32]
@@ -69,7 +71,7 @@ def assess(
         DataError: the folder's files cannot be read as a trained network.
     """
     record = read_record(folder)
-    network = _load(folder, record.arch)
+    network = load_trained(folder, record.arch, config.test_time_flip)
     logits, parts, cams = predict(
         network, images, manifest["row"].to_numpy(), record.policy.image, config.batch_size
     )
@@ -88,7 +90,8 @@ def assess(
     )
 
 
-def _load(folder: Path, arch: Arch) -> LimbNet:
+def load_trained(folder: Path, arch: Arch, test_time_flip: bool) -> nn.Module:
+    """A trained network, ready to read. Raises DataError."""
     network = LimbNet(arch)
     try:
         network.load_state_dict(load_file(folder / WEIGHTS_FILE))
@@ -98,11 +101,12 @@ def _load(folder: Path, arch: Arch) -> LimbNet:
             f"{folder / WEIGHTS_FILE}: not the weights of a {arch}: {reason}"
         ) from error
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
+    reader = BothWays(network) if test_time_flip else network
+    return reader.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
 
 
 def predict(
-    network: LimbNet, images: Pixels, rows: npt.NDArray[np.integer], spec: ImageSpec, batch: int
+    network: nn.Module, images: Pixels, rows: npt.NDArray[np.integer], spec: ImageSpec, batch: int
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.float32]]:
     """Read views: logits (N,), seen body parts (N,), class-activation maps (N, h, w)."""
     device = next(network.parameters()).device

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bonexray.bundle import OUTPUTS
 from bonexray.errors import BundleError
-from bonexray.network import LimbNet, abnormal_logit
+from bonexray.network import abnormal_logit
 
 TOLERANCE = 1e-4
 """Largest difference allowed between torch's outputs and the exported graph's."""
@@ -20,7 +20,7 @@ TOLERANCE = 1e-4
 class _BundleOutputs(nn.Module):
     """The network with the outputs that a bundle promises, in its order."""
 
-    def __init__(self, network: LimbNet) -> None:
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
@@ -30,7 +30,7 @@ class _BundleOutputs(nn.Module):
         return logit, reading.part_logits, reading.cam, reading.embedding
 
 
-def export_onnx(network: LimbNet, size: int, path: Path) -> None:
+def export_onnx(network: nn.Module, size: int, path: Path) -> None:
     """Write the network as ONNX: `image` (B, 1, `size`, `size`) -> the bundle's outputs.
 
     Raises:

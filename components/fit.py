@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import lr_scheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
@@ -24,14 +25,10 @@ from bonexray.errors import DataError
 from bonexray.metrics import auroc
 from bonexray.network import LimbNet, Reading, abnormal_logit
 from bonexray.policy import Policy
-from components.batches import (
-    Batch,
-    Source,
-    batches_of,
-    in_batches,
-    random_of,
-    size_in,
-)
+from bonexray.studies import LABELS
+from components.batches import Batch, Source, batches_of, in_batches, random_of, size_in
+from components.group import ALONE, Group
+from components.synced import synchronise
 
 EpochRecord = dict[str, float]
 Scheduler = lr_scheduler.LRScheduler | lr_scheduler.ReduceLROnPlateau
@@ -42,6 +39,9 @@ class Fit:
     """A run between two epochs: all that must be kept to go on."""
 
     network: LimbNet
+    learner: nn.Module
+    """The network as its steps call it: itself, or what sums gradients over the group."""
+    group: Group
     optimizer: torch.optim.Adam
     scheduler: Scheduler
     average: AveragedModel | None
@@ -81,21 +81,28 @@ class Fit:
         self.best_weights = state["best_weights"]  # type: ignore[assignment]
 
 
-def start_fit(network: LimbNet, config: TrainConfig, steps: int) -> Fit:
+def start_fit(network: LimbNet, config: TrainConfig, steps: int, group: Group = ALONE) -> Fit:
     """A run before its first epoch. The network is moved to channels-last, which is faster.
 
     Args:
         network: on its device.
         config: the section `train`.
         steps: of the whole run.
+        group: the processes that share each batch.
     """
     network.to(memory_format=torch.channels_last)
-    on_gpu = next(network.parameters()).is_cuda
+    learner: nn.Module = network
+    if group.size > 1:
+        synchronise(network)
+        # The part head has no gradient when its loss has no weight.
+        learner = DistributedDataParallel(
+            network, forward_sync_buffers=False, find_unused_parameters=not config.part_loss_weight
+        )
     optimizer = torch.optim.Adam(
         network.parameters(),
         lr=config.learning_rate,
         weight_decay=config.weight_decay,
-        fused=on_gpu,
+        fused=True,
     )
     average = None
     if config.ema_decay:
@@ -103,6 +110,8 @@ def start_fit(network: LimbNet, config: TrainConfig, steps: int) -> Fit:
         average = AveragedModel(network, multi_avg_fn=mix, use_buffers=True)
     return Fit(
         network=network,
+        learner=learner,
+        group=group,
         optimizer=optimizer,
         scheduler=_scheduler(optimizer, config, steps),
         average=average,
@@ -140,7 +149,7 @@ def run_epochs(
         for epoch in range(done + 1, config.epochs + 1):
             record: EpochRecord = {"epoch": epoch, "learning_rate": _rate(fit)}
             record |= train_epoch(fit, learning, policy, config, epoch, bar)
-            record |= validate_epoch(fit.judged, judging, policy, config)
+            record |= validate_epoch(fit.judged, judging, policy, config, fit.group)
             if isinstance(fit.scheduler, lr_scheduler.ReduceLROnPlateau):
                 fit.scheduler.step(record["val_loss"])
             fit.history.append(record)
@@ -166,26 +175,36 @@ def train_epoch(
     bar.set_description(f"epoch {epoch}/{config.epochs}", refresh=False)
     for index, chosen in enumerate(batches, start=1):
         rng = random_of(config.seed, epoch, index)
-        batch = source.batch(chosen, policy.augment, policy.image, config, rng, size)
-        loss, reading = train_step(fit, batch, config)
+        batch = source.batch(chosen, policy.augment, policy.image, config, rng, size, fit.group)
+        loss, reading = train_step(fit, batch, config, len(chosen))
         losses.append(loss.detach())
         hits.append((reading.label_logits.argmax(1) == batch.labels.argmax(1)).sum())
         if not bar.disable and bar.update(len(chosen)):  # then the bar is drawn anew
             bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
     sizes = torch.tensor([len(batch) for batch in batches])
-    met = torch.stack(losses).cpu()  # (steps,)
+    met = fit.group.sum(torch.stack(losses)).cpu() / fit.group.size  # (steps,)
     _refuse_nan(met, epoch)
     return {
         "train_loss": float((met * sizes).sum() / sizes.sum()),
-        "train_accuracy": float(torch.stack(hits).sum().item() / sizes.sum()),
+        "train_accuracy": float(fit.group.sum(torch.stack(hits).sum()).item() / sizes.sum()),
     }
 
 
-def train_step(fit: Fit, batch: Batch, config: TrainConfig) -> tuple[Tensor, Reading]:
-    """One step of the optimizer; returns the loss and what the network said."""
+def train_step(fit: Fit, batch: Batch, config: TrainConfig, whole: int) -> tuple[Tensor, Reading]:
+    """One step of the optimizer; returns the loss and what the network said.
+
+    Args:
+        fit: the run.
+        batch: this process's share.
+        config: the section `train`.
+        whole: B, images of the whole batch.
+
+    Returns:
+        The share's loss, weighed so that its mean over the group is that of the whole batch.
+    """
     with mixed_precision(batch.images.device):
-        reading = fit.network(batch.images)
-    loss = loss_of(reading, batch, config)
+        reading: Reading = fit.learner(batch.images)
+    loss = loss_of(reading, batch, config) * (len(batch.images) * fit.group.size / whole)
     fit.optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     fit.optimizer.step()
@@ -197,33 +216,44 @@ def train_step(fit: Fit, batch: Batch, config: TrainConfig) -> tuple[Tensor, Rea
 
 
 def loss_of(reading: Reading, batch: Batch, config: TrainConfig) -> Tensor:
-    """Weighted cross-entropy of the labels, plus that of the body parts."""
+    """Weighted cross-entropy of the labels, plus that of the body parts, in the labels' dtype."""
+    precise = batch.labels.dtype
     label_loss = cross_entropy(
-        reading.label_logits.float(),
+        reading.label_logits.to(precise),
         batch.labels,
         reduction="none",
         label_smoothing=config.label_smoothing,
     )
     loss = (label_loss * batch.weights).mean()
     if config.part_loss_weight:
-        part_loss = cross_entropy(reading.part_logits.float(), batch.parts)
+        part_loss = cross_entropy(reading.part_logits.to(precise), batch.parts)
         loss = loss + config.part_loss_weight * part_loss
     return loss
 
 
 @torch.inference_mode()
 def validate_epoch(
-    network: LimbNet, source: Source, policy: Policy, config: TrainConfig
+    network: LimbNet, source: Source, policy: Policy, config: TrainConfig, group: Group
 ) -> EpochRecord:
     """Loss, accuracy and AUROC on the validation views, as they are."""
     network.eval()
-    batches = in_batches(len(source), config.batch_size)
-    label_logits = torch.cat([read(network, source, at, policy) for at in batches]).cpu()  # (N, 2)
+    label_logits = read_all(network, source, policy, config, group)
     return {
         "val_loss": cross_entropy(label_logits, source.labels).item(),
         "val_accuracy": (label_logits.argmax(1) == source.labels).double().mean().item(),
         "val_auroc": auroc(source.labels.numpy(), abnormal_logit(label_logits).numpy()),
     }
+
+
+def read_all(
+    network: LimbNet, source: Source, policy: Policy, config: TrainConfig, group: Group
+) -> Tensor:
+    """The label logits (N, 2) of all views, on the CPU; each process reads some of them."""
+    batches = list(in_batches(len(source), config.batch_size))
+    logits = torch.zeros(len(source), len(LABELS), device=next(network.parameters()).device)
+    for at in batches[group.rank :: group.size]:
+        logits[at] = read(network, source, at, policy)
+    return group.sum(logits).cpu()
 
 
 def read(network: LimbNet, source: Source, chosen: Tensor, policy: Policy) -> Tensor:

@@ -14,6 +14,7 @@ from bonexray.network import LimbNet
 from bonexray.policy import Policy
 from components.batches import Source, batches_of, in_batches, random_of, size_in
 from components.fit import read, start_fit, train_step
+from components.group import Group
 
 PRICE = "PRICE_PER_HOUR"
 """Environment variable: what an hour of this machine costs, in any currency."""
@@ -45,14 +46,18 @@ def forecast(
     policy: Policy,
     config: TrainConfig,
     done: int,
+    group: Group,
 ) -> Forecast:
     """Time some steps on a copy of the network and reckon the epochs after `done`."""
     epochs = range(done + 1, config.epochs + 1)
     sizes = [size_in(epoch, policy.image.size, config) for epoch in epochs]
-    step = {size: _step_seconds(network, learning, policy, config, size) for size in set(sizes)}
+    step = {
+        size: _step_seconds(network, learning, policy, config, size, group)
+        for size in sorted(set(sizes))
+    }
     steps = len(batches_of(len(learning), config, 1))
     training = sum(step[size] for size in sizes) * steps
-    judged = _judging_seconds(network, judging, policy, config)
+    judged = _judging_seconds(network, judging, policy, config) / group.size
     return Forecast(
         seconds=training + judged * len(sizes),
         images_per_second=len(learning) * len(sizes) / max(training, 1e-9),
@@ -60,16 +65,21 @@ def forecast(
 
 
 def _step_seconds(
-    network: LimbNet, source: Source, policy: Policy, config: TrainConfig, size: int
+    network: LimbNet,
+    source: Source,
+    policy: Policy,
+    config: TrainConfig,
+    size: int,
+    group: Group,
 ) -> float:
-    fit = start_fit(deepcopy(network), config, _WARM + _TIMED)
+    fit = start_fit(deepcopy(network), config, _WARM + _TIMED, group)
     fit.network.train()
     batches = batches_of(len(source), config, 1)
 
     def step(index: int) -> None:
         chosen, rng = batches[index % len(batches)], random_of(config.seed, 1, index)
-        batch = source.batch(chosen, policy.augment, policy.image, config, rng, size)
-        train_step(fit, batch, config)
+        batch = source.batch(chosen, policy.augment, policy.image, config, rng, size, group)
+        train_step(fit, batch, config, len(chosen))
 
     return _median_seconds(step)
 

@@ -11,11 +11,12 @@ from bonexray.network import LimbNet
 from bonexray.policy import Policy
 from components.batches import Source, random_of
 from components.fit import start_fit, train_step
+from components.group import Group
 
 
 @contextmanager
 def memory_explained(
-    network: LimbNet, source: Source, policy: Policy, config: TrainConfig
+    network: LimbNet, source: Source, policy: Policy, config: TrainConfig, group: Group
 ) -> Iterator[None]:
     """Turn torch's out-of-memory error into one that says which batch would fit.
 
@@ -33,12 +34,14 @@ def memory_explained(
     def step(batch: int) -> None:
         fit = start_fit(network, config, 1)
         chosen = torch.arange(batch) % len(source)
-        train_step(
-            fit, source.batch(chosen, policy.augment, policy.image, config, rng, size), config
-        )
+        data = source.batch(chosen, policy.augment, policy.image, config, rng, size)
+        train_step(fit, data, config, batch)
 
-    fitting = batch_that_fits(step, config.batch_size // 2)
-    advice = f"train.batch_size = {fitting} fits" if fitting else "not even a batch of 2 fits"
+    if group.size > 1:  # one process cannot try alone: its batch norms wait for the others
+        advice = f"{group.size} processes share it; a smaller batch or more processes may fit"
+    else:
+        fitting = batch_that_fits(step, config.batch_size // 2)
+        advice = f"train.batch_size = {fitting} fits" if fitting else "not even a batch of 2 fits"
     raise DataError(
         f"the GPU's memory does not hold train.batch_size = {config.batch_size} images of "
         f"{size} px; {advice}"

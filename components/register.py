@@ -4,17 +4,13 @@ Registering the same bundle again finds the version that is there: a run that wa
 that was not end in the same registry.
 """
 
-import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import pandas as pd
 from mlflow import MlflowClient
-from mlflow.data.code_dataset_source import CodeDatasetSource
-from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import DatasetInput, InputTag, Metric, Param
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
@@ -35,9 +31,9 @@ from bonexray.registry import (
     tracking_uri,
 )
 from bonexray.trained import read_record
+from components.tracking import connect, dataset_of
 
 REGISTRATION_FILE = "registration.json"
-_DIGEST_LENGTH = 36  # MLflow keeps no more of a dataset's digest
 
 
 def lineage(bundle: Bundle, report: Path) -> dict[str, str]:
@@ -74,9 +70,8 @@ def register(bundle: Path, report: Path, out: Path, config: RegisterConfig) -> N
         )
     if read_gate(report).get("passed") is not True:
         raise GateError(f"{report / GATE_FILE}: the gate refused this bundle")
-    _quieten()
     try:
-        client = MlflowClient(tracking_uri())
+        client = connect()
         version = _version_of(client, config.model_name, opened.digest)
         if version is None:
             tags = lineage(opened, report)
@@ -134,7 +129,10 @@ def _log_run(
         metrics=logged,
         params=[Param(name, str(value)) for name, value in settings.items()],
     )
-    client.log_inputs(run_id, [_dataset_input(bundle)])
+    provenance = bundle.info.provenance
+    data = dataset_of(provenance.dataset_sha256, {"code_commit": provenance.code_commit})
+    context = [InputTag("mlflow.data.context", "training")]
+    client.log_inputs(run_id, [DatasetInput(data._to_mlflow_entity(), context)])
     client.log_artifacts(run_id, str(report), "report")
     client.set_terminated(run_id)
     return run_id
@@ -153,16 +151,6 @@ def _fresh_run(client: MlflowClient, config: RegisterConfig, digest: str) -> str
         experiment_id, run_name=f"bundle {digest[:12]}", tags={BUNDLE_DIGEST_TAG: digest}
     )
     return str(run.info.run_id)
-
-
-def _dataset_input(bundle: Bundle) -> DatasetInput:
-    provenance = bundle.info.provenance
-    dataset = MetaDataset(  # type: ignore[abstract]  # its abstract `profile` is never asked for
-        CodeDatasetSource({"code_commit": provenance.code_commit}),
-        name="packed images",
-        digest=provenance.dataset_sha256[:_DIGEST_LENGTH],
-    )
-    return DatasetInput(dataset._to_mlflow_entity(), [InputTag("mlflow.data.context", "training")])
 
 
 def _create_version(
@@ -184,13 +172,6 @@ def _create_version(
         config.model_name, model.model_uri, run_id, tags=tags, model_id=model.model_id
     )
     return str(created.version)
-
-
-def _quieten() -> None:
-    """Leave out the registry's notes on creating its tables; warnings stay."""
-    mlflow.set_tracking_uri(tracking_uri())
-    for name in ("alembic", "mlflow"):
-        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

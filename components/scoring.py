@@ -77,7 +77,7 @@ def figures(views: pd.DataFrame, config: EvaluateConfig) -> dict[str, Any]:
     studies = studies_of(views)
     return {
         split: {
-            level: _with_intervals(table[table["split"] == split], config)
+            level: with_intervals(table[table["split"] == split], config)
             for level, table in (("image", views), ("study", studies))
         }
         for split in SPLITS
@@ -87,7 +87,7 @@ def figures(views: pd.DataFrame, config: EvaluateConfig) -> dict[str, Any]:
 def figures_by_part(studies: pd.DataFrame, config: EvaluateConfig) -> dict[str, Any]:
     """The same per body part, for the studies given."""
     parts = [part for part in BODY_PARTS if (studies["body_part"] == part).any()]
-    return {part: _with_intervals(studies[studies["body_part"] == part], config) for part in parts}
+    return {part: with_intervals(studies[studies["body_part"] == part], config) for part in parts}
 
 
 def shares_at(studies: pd.DataFrame, points: OperatingPoints) -> dict[str, Any]:
@@ -111,7 +111,8 @@ def _rates(labels: npt.NDArray[Any], called: npt.NDArray[np.bool_]) -> dict[str,
     return {"sensitivity": share(called[labels == 1]), "specificity": share(~called[labels == 0])}
 
 
-def _with_intervals(table: pd.DataFrame, config: EvaluateConfig) -> dict[str, Any]:
+def with_intervals(table: pd.DataFrame, config: EvaluateConfig) -> dict[str, Any]:
+    """Every metric of some views or studies, with its interval."""
     labels, scores = table["label"].to_numpy(), table["probability"].to_numpy()
     intervals = bootstrap_intervals(
         METRICS,

@@ -4,9 +4,8 @@ Besides `out` there is a scratch checkpoint beside it, written after each epoch:
 killed goes on from there and ends in the same weights. It is deleted when the run is complete.
 """
 
-import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import get_args
 
@@ -18,89 +17,69 @@ from tqdm import tqdm
 from bonexray.artifacts import refuse_overlap, sha256_json, whole_folder
 from bonexray.command import run_or_exit, step_parser
 from bonexray.config import Arch, TrainConfig, read_section
-from bonexray.dataset import dataset_digest, open_images
 from bonexray.errors import DataError
-from bonexray.images import Pixels
 from bonexray.network import LimbNet
-from bonexray.policy import Policy, read_policy
-from bonexray.studies import BODY_PARTS, LABELS
-from bonexray.tables import manifest_digest, read_manifest
 from bonexray.trained import HISTORY_FILE, WEIGHTS_FILE, TrainingRecord, write_record
-from components.batches import Source, Views, batches_of, loss_weights
+from components.batches import Source, batches_of, loss_weights
 from components.checkpoint import Checkpoint
+from components.device import pick_device
 from components.fit import EpochRecord, Fit, run_epochs, start_fit
 from components.forecast import forecast
+from components.group import ALONE, Group, run_grouped
+from components.inputs import Inputs, learning_and_judging, read_inputs
 from components.memory import memory_explained
 from components.start import load_start
 
-
-@dataclass(frozen=True, kw_only=True)
-class Inputs:
-    """What a run learns from, with the digests that name it."""
-
-    images: Pixels
-    manifest: pd.DataFrame
-    policy: Policy
-    dataset_sha256: str
-    manifest_sha256: str
+Track = Callable[[TrainingRecord], AbstractContextManager[Callable[[EpochRecord], None]]]
+"""Opens what is told of a run while it lasts; what it yields is called with each epoch."""
 
 
-def read_inputs(dataset: Path, validated: Path, policy: Path) -> Inputs:
-    """Open a step's inputs. Raises DataError."""
-    inputs = Inputs(
-        images=open_images(dataset),
-        manifest=read_manifest(validated),
-        policy=read_policy(policy),
-        dataset_sha256=dataset_digest(dataset),
-        manifest_sha256=manifest_digest(validated),
-    )
-    side = inputs.images.shape[1]
-    if side != inputs.policy.image.size:
-        raise DataError(
-            f"{policy}: made for images of {inputs.policy.image.size} px, {dataset} holds {side} px"
-        )
-    return inputs
+@contextmanager
+def untracked(_: TrainingRecord) -> Iterator[Callable[[EpochRecord], None]]:
+    """Tell nobody."""
+    yield lambda _: None
 
 
-def views_of(inputs: Inputs, split: str) -> Views:
-    """The views of one split. Raises DataError when they are too few or of one label."""
-    rows = inputs.manifest[inputs.manifest["split"] == split]
-    labels = torch.tensor(rows["label"].to_numpy(), dtype=torch.int64)
-    held = [LABELS[label] for label in sorted(set(labels.tolist()))]
-    if len(held) < len(LABELS):
-        raise DataError(
-            f"the manifest's split {split!r} holds {len(rows)} views, "
-            f"{'all ' + held[0] if held else 'none at all'}; expected both labels"
-        )
-    part_numbers = {part: number for number, part in enumerate(BODY_PARTS)}
-    return Views(
-        images=inputs.images,
-        rows=rows["row"].to_numpy(),
-        labels=labels,
-        parts=torch.tensor(rows["body_part"].map(part_numbers).to_numpy(), dtype=torch.int64),
-    )
+def tracked(name: str, group: Group = ALONE) -> Track:
+    """What tells MLflow of a run called `name`, in the group's first process."""
+    if group.rank > 0:
+        return untracked
+    # Here: MLflow takes seconds to import, and where it is not installed a network can be trained.
+    from components.tracking import tracked_training
 
-
-def pick_device(threads: int) -> torch.device:
-    """The GPU when there is one; deterministic arithmetic and a fixed number of threads."""
-    torch.set_num_threads(threads)
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is not deterministic else
-    torch.use_deterministic_algorithms(True)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return tracked_training(name)
 
 
 def train(
-    dataset: Path, validated: Path, policy: Path, out: Path, arch: Arch, config: TrainConfig
-) -> None:
+    inputs: Inputs,
+    out: Path,
+    arch: Arch,
+    config: TrainConfig,
+    *,
+    fold: int | None = None,
+    group: Group = ALONE,
+    track: Track = untracked,
+) -> Fit:
     """Train one network and write weights, history and record to `out`.
 
+    Args:
+        inputs: what there is to learn from.
+        out: folder to write, by the first process of the group alone.
+        arch: the network.
+        config: the section `train`.
+        fold: to judge on, in cross-validation; None for the split `val`.
+        group: the processes that share each batch.
+        track: opens what is told of the run.
+
+    Returns:
+        The finished run.
+
     Raises:
-        DataError: an input is unreadable or inconsistent, the loss is no longer a number, or the
-            GPU's memory does not hold a batch.
+        DataError: there is too little to learn from, the start weights cannot be loaded, the loss
+            is no longer a number, or the GPU's memory does not hold a batch.
+        ConfigError: a batch has fewer images than there are processes.
     """
-    refuse_overlap([out], [dataset, validated, policy])
-    inputs = read_inputs(dataset, validated, policy)
-    train_views, val_views = views_of(inputs, "train"), views_of(inputs, "val")
+    learning_views, judging_views = learning_and_judging(inputs, config, fold)
     device = pick_device(config.threads)
     torch.manual_seed(config.seed)
     network = LimbNet(arch)
@@ -112,44 +91,63 @@ def train(
         start=start,
         policy=inputs.policy,
         config=config,
+        fold=fold,
     )
-    print(f"train: {arch} on {device.type}, {len(train_views.rows)} views, starting from {start}")
-    learning = Source(train_views, loss_weights(train_views, config), device)
-    judging = Source(val_views, torch.ones(len(val_views.rows)), device)
-    with memory_explained(network, learning, inputs.policy, config):
-        fit = _fit(network.to(device), learning, judging, out, record)
+    views = len(learning_views.rows)
+    print(f"train: {arch} on {device.type}, {views} views, starting from {start}")
+    learning = Source(learning_views, loss_weights(learning_views, config), device)
+    judging = Source(judging_views, torch.ones(len(judging_views.rows)), device)
+    with memory_explained(network, learning, inputs.policy, config, group), track(record) as watch:
+        fit = _fit(network.to(device), learning, judging, out, record, group, watch)
+    if group.rank == 0:
+        _write(fit, out, record)
+    return fit
+
+
+def _fit(
+    network: LimbNet,
+    learning: Source,
+    judging: Source,
+    out: Path,
+    record: TrainingRecord,
+    group: Group,
+    watch: Callable[[EpochRecord], None],
+) -> Fit:
+    """Run what is left of the epochs."""
+    config, policy = record.config, record.policy
+    device = next(network.parameters()).device
+    steps = len(batches_of(len(learning), config, 1)) * config.epochs
+    fit = start_fit(network, config, steps, group)
+    # Another kind of device or number of threads rounds otherwise: that is another run.
+    run = sha256_json([record.model_dump(), device.type, torch.__version__])
+    checkpoint = Checkpoint(out)
+    checkpoint.restore(run, fit, device)
+    done = len(fit.history)
+    if group.sum(torch.tensor(done, device=device)) != done * group.size:
+        raise DataError(f"{out.parent}: not every process sees its checkpoint; expected one folder")
+    if done < config.epochs:
+        told = forecast(network, learning, judging, policy, config, done, group)
+        print(f"train: {told.sentence()}", flush=True)
+
+    def after_epoch(epoch: EpochRecord) -> None:
+        if group.rank == 0:
+            checkpoint.save(run, fit)
+        tqdm.write(_epoch_line(record.arch, epoch, config.epochs))
+        watch(epoch)
+
+    run_epochs(fit, learning, judging, policy, config, after_epoch)
+    return fit
+
+
+def _write(fit: Fit, out: Path, record: TrainingRecord) -> None:
     with whole_folder(out) as folder:
         weights = {name: value.cpu().contiguous() for name, value in fit.best_weights.items()}
         save_file(weights, folder / WEIGHTS_FILE)
         pd.DataFrame(fit.history).to_csv(folder / HISTORY_FILE, index=False)
         write_record(folder, record)
     Checkpoint(out).delete()
-    print(f"train: {arch}, best epoch {fit.best['epoch']:.0f} of {config.epochs} -> {out}")
-
-
-def _fit(
-    network: LimbNet, learning: Source, judging: Source, out: Path, record: TrainingRecord
-) -> Fit:
-    """Run what is left of the epochs."""
-    config, policy = record.config, record.policy
-    device = next(network.parameters()).device
-    steps = len(batches_of(len(learning), config, 1)) * config.epochs
-    fit = start_fit(network, config, steps)
-    # Another kind of device or number of threads rounds otherwise: that is another run.
-    run = sha256_json([record.model_dump(), device.type, torch.__version__])
-    checkpoint = Checkpoint(out)
-    checkpoint.restore(run, fit, device)
-    done = len(fit.history)
-    if done < config.epochs:
-        told = forecast(network, learning, judging, policy, config, done)
-        print(f"train: {told.sentence()}", flush=True)
-
-    def after_epoch(epoch: EpochRecord) -> None:
-        checkpoint.save(run, fit)
-        tqdm.write(_epoch_line(record.arch, epoch, config.epochs))
-
-    run_epochs(fit, learning, judging, policy, config, after_epoch)
-    return fit
+    best, epochs = fit.best["epoch"], record.config.epochs
+    print(f"train: {record.arch}, best epoch {best:.0f} of {epochs} -> {out}")
 
 
 def _epoch_line(arch: Arch, epoch: EpochRecord, epochs: int) -> str:
@@ -170,17 +168,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--policy", type=Path, required=True, help="folder that augment wrote")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     args = parser.parse_args(argv)
-    run_or_exit(
-        "train",
-        lambda: train(
-            args.dataset,
-            args.validated,
-            args.policy,
-            args.out,
-            args.arch,
-            read_section(args.params, TrainConfig),
-        ),
-    )
+
+    def run(group: Group, config: TrainConfig) -> None:
+        places = [args.dataset, args.validated, args.policy]
+        refuse_overlap([args.out], places)
+        inputs = read_inputs(*places)
+        train(inputs, args.out, args.arch, config, group=group, track=tracked(args.arch, group))
+
+    def start() -> None:
+        config = read_section(args.params, TrainConfig)
+        run_grouped(config.processes, main, argv, lambda group: run(group, config))
+
+    run_or_exit("train", start)
 
 
 if __name__ == "__main__":

@@ -57,11 +57,21 @@ TINY: dict[str, Any] = {
         "first_size_fraction": 1.0,
         "part_loss_weight": 0.3,
         "threads": 1,
+        "processes": 1,
+    },
+    "search": {
+        "seed": 3,
+        "trials": 3,
+        "fields": {
+            "learning_rate": {"low": 0.0001, "high": 0.01, "log": True},
+            "schedule": {"choices": ["cosine", "one_cycle"]},
+        },
     },
     "evaluate": {
         "seed": 3,
         "batch_size": 32,
         "threads": 1,
+        "test_time_flip": False,
         "bootstrap_draws": 50,
         "sensitivity": 0.9,
         "specificity": 0.9,
@@ -83,6 +93,12 @@ def tiny_workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
             repro(project_copy(folder, TINY))
             done.touch()
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _a_registry_of_the_tests_own(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """For what is called in this process; a child process has its own folder's."""
+    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{tmp_path_factory.mktemp('registry')}/mlflow.db"
 
 
 @pytest.fixture

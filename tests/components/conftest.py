@@ -10,8 +10,7 @@ from bonexray.policy import Policy
 from components.batches import Source, Views
 
 
-@pytest.fixture
-def train_config() -> TrainConfig:
+def seed_recipe() -> TrainConfig:
     """The seed's recipe, four epochs."""
     return TrainConfig(
         seed=0,
@@ -30,11 +29,11 @@ def train_config() -> TrainConfig:
         first_size_fraction=1,
         part_loss_weight=0.1,
         threads=1,
+        processes=1,
     )
 
 
-@pytest.fixture
-def policy() -> Policy:
+def seed_policy() -> Policy:
     """Images of 32 px, flipped and turned a little."""
     augment = AugmentConfig(
         seed=0,
@@ -48,7 +47,7 @@ def policy() -> Policy:
     return Policy(image=ImageSpec(size=32, mean=0.5, std=0.3), augment=augment)
 
 
-def blobs(count: int, seed: int) -> Source:
+def blobs(count: int, seed: int, kind: type[Source] = Source) -> Source:
     """Noise that holds a bright square in the middle when abnormal."""
     generator = np.random.default_rng(seed)
     labels = np.arange(count) % 2
@@ -60,7 +59,17 @@ def blobs(count: int, seed: int) -> Source:
         labels=torch.from_numpy(labels),
         parts=torch.zeros(count, dtype=torch.int64),
     )
-    return Source(views, torch.ones(count), torch.device("cpu"))
+    return kind(views, torch.ones(count), torch.device("cpu"))
+
+
+@pytest.fixture
+def train_config() -> TrainConfig:
+    return seed_recipe()
+
+
+@pytest.fixture
+def policy() -> Policy:
+    return seed_policy()
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ CONFIG = EvaluateConfig(
     seed=0,
     batch_size=8,
     threads=1,
+    test_time_flip=False,
     bootstrap_draws=50,
     sensitivity=0.9,
     specificity=0.8,

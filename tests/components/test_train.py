@@ -13,7 +13,8 @@ import yaml
 from safetensors.torch import load_file
 
 from bonexray.artifacts import scratch_path, sha256_file
-from components.train import main, pick_device
+from components.device import pick_device
+from components.train import main
 
 SETTINGS = {"epochs": 3, "batch_size": 32}
 

@@ -1,0 +1,195 @@
+"""`python -m components.crossval`: train on all folds but one, judge on that one, for each fold.
+
+Folds are whole patients of `train` and `val`, as validate cut them; `test` is not touched. Each
+fold's network stays in the output, with what it says of the views it has not seen:
+
+predictions.parquet   the manifest's rows of all folds, with logit and probability
+metrics.json          per fold, mean and standard deviation over folds, all folds together
+folds/N/              the network that was judged on fold N
+
+A second call goes on where the first was cut off.
+"""
+
+import argparse
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, get_args
+
+import pandas as pd
+
+from bonexray.artifacts import refuse_overlap, sha256_json, whole_file, write_json
+from bonexray.command import run_or_exit
+from bonexray.config import Arch, EvaluateConfig, TrainConfig, read_section
+from bonexray.errors import DataError
+from bonexray.trained import RECORD_FILE, read_record
+from bonexray.verdicts import calibrated_probability
+from components.candidates import load_trained, predict
+from components.group import Group, run_grouped
+from components.inputs import Inputs, learning_and_judging, read_inputs, rows_of
+from components.scoring import METRICS, studies_of, with_intervals
+from components.train import tracked, train
+
+PREDICTIONS_FILE, METRICS_FILE = "predictions.parquet", "metrics.json"
+
+
+def cross_validate(
+    inputs: Inputs,
+    out: Path,
+    arch: Arch,
+    config: TrainConfig,
+    judging: EvaluateConfig,
+    group: Group,
+) -> None:
+    """Train and judge once a fold, and write predictions and figures to `out`.
+
+    Raises:
+        DataError: a fold cannot be learnt from or judged on, or a training failed.
+        ConfigError: a batch has fewer images than there are processes.
+    """
+    folds = sorted(int(fold) for fold in set(inputs.manifest["fold"]) - {-1})
+    for fold in folds:  # each, before the first is trained
+        learning_and_judging(inputs, config, fold)
+    with _tracked_whole(inputs, arch, config, folds, group) as run:
+        for fold in folds:
+            place = out / "folds" / str(fold)
+            if _is_done(place, inputs, arch, config):
+                print(f"crossval: fold {fold} was trained before")
+                continue
+            print(f"crossval: fold {fold} of {len(folds)}", flush=True)
+            track = tracked(f"{arch} fold {fold}", group)
+            train(inputs, place, arch, config, fold=fold, group=group, track=track)
+        if group.rank > 0:
+            return
+        places = {fold: out / "folds" / str(fold) for fold in folds}
+        views = pd.concat(unseen(inputs, fold, place, judging) for fold, place in places.items())
+        figures = figures_of(views, judging)
+        with whole_file(out / PREDICTIONS_FILE) as partial:
+            views.to_parquet(partial, index=False)
+        write_json(out / METRICS_FILE, {"arch": arch} | figures)
+        if run:
+            run.log({f"{name}_mean": value for name, value in figures["mean"].items()})
+            run.log({f"{name}_sd": value for name, value in figures["sd"].items()})
+    print(_summary(arch, figures, out))
+
+
+def unseen(inputs: Inputs, fold: int, place: Path, config: EvaluateConfig) -> pd.DataFrame:
+    """What a fold's network says of its own fold: the manifest's rows, logit and probability.
+
+    No temperature: it would have to be fitted on the rows that are judged.
+
+    Raises:
+        DataError: the network is damaged, or began with other weights than fold 0's.
+    """
+    record = read_record(place)
+    first = read_record(place.parent / "0")
+    if record.start != first.start:
+        raise DataError(
+            f"{place}: started from {record.start}, {place.parent / '0'} from {first.start}; "
+            f"expected the same start, delete {place} to train it again"
+        )
+    _, views = rows_of(inputs.manifest, fold)
+    network = load_trained(place, record.arch, config.test_time_flip)
+    rows, spec = views["row"].to_numpy(), record.policy.image
+    logits, _, _ = predict(network, inputs.images, rows, spec, config.batch_size)
+    return views.assign(logit=logits, probability=calibrated_probability(logits, 1.0))
+
+
+def figures_of(views: pd.DataFrame, config: EvaluateConfig) -> dict[str, Any]:
+    """Study figures of each fold, their mean and standard deviation, and those of all folds.
+
+    Args:
+        views: rows of all folds with their probability.
+        config: draws and seed of the intervals.
+
+    Returns:
+        `folds`: fold -> metric -> value; `mean`, `sd` (of a sample): metric -> value; `all`: image
+        | study -> metric, metric_low, metric_high, of the folds together.
+    """
+    studies = studies_of(views).merge(
+        views[["study", "fold"]].drop_duplicates(), on="study", validate="one_to_one"
+    )
+    by_fold = pd.DataFrame(
+        {
+            fold: {
+                name: metric(part["label"].to_numpy(), part["probability"].to_numpy())
+                for name, metric in METRICS.items()
+            }
+            for fold, part in studies.groupby("fold")
+        }
+    )
+    return {
+        "folds": {str(fold): by_fold[fold].to_dict() for fold in by_fold},
+        "mean": by_fold.mean(axis=1).to_dict(),
+        "sd": by_fold.std(axis=1, ddof=1).to_dict(),
+        "all": {"image": with_intervals(views, config), "study": with_intervals(studies, config)},
+    }
+
+
+def _is_done(place: Path, inputs: Inputs, arch: Arch, config: TrainConfig) -> bool:
+    """Whether this fold was trained on this data with these settings."""
+    if not (place / RECORD_FILE).exists():
+        return False
+    record = read_record(place)
+    return (record.arch, record.config, record.policy) == (arch, config, inputs.policy) and (
+        record.dataset_sha256,
+        record.manifest_sha256,
+    ) == (inputs.dataset_sha256, inputs.manifest_sha256)
+
+
+def _tracked_whole(
+    inputs: Inputs, arch: Arch, config: TrainConfig, folds: Sequence[int], group: Group
+) -> AbstractContextManager[Any]:
+    """The run that those of the folds stand under."""
+    if group.rank > 0:
+        return nullcontext()
+    from components.tracking import TrackedRun  # here: it takes seconds to import
+
+    settings = [arch, config.model_dump(), inputs.dataset_sha256, inputs.manifest_sha256]
+    return TrackedRun(
+        f"{arch} in {len(folds)} folds",
+        sha256_json(["crossval", *settings]),
+        {"arch": arch, "folds": len(folds)},
+    )
+
+
+def _summary(arch: Arch, figures: dict[str, Any], out: Path) -> str:
+    told = ", ".join(
+        f"{name} {figures['mean'][name]:.3f} ± {figures['sd'][name]:.3f}"
+        for name in ("auroc", "accuracy", "kappa")
+    )
+    study = figures["all"]["study"]
+    return (
+        f"crossval: {arch}, studies of {len(figures['folds'])} folds: {told}; all together AUROC "
+        f"{study['auroc']:.3f} [{study['auroc_low']:.3f}, {study['auroc_high']:.3f}] -> {out}"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m components.crossval",
+        description="Train on all folds but one and judge on that one, for each fold.",
+    )
+    parser.add_argument("--params", default="params.yaml", help="settings of train and evaluate")
+    parser.add_argument("--arch", required=True, choices=get_args(Arch), help="the network")
+    for place in ("dataset", "validated", "policy"):
+        parser.add_argument(f"--{place}", type=Path, default=Path("data") / place)
+    parser.add_argument("--out", type=Path, default=Path("reports/crossval"), help="folder")
+    args = parser.parse_args(argv)
+
+    def run(group: Group, config: TrainConfig) -> None:
+        places = [args.dataset, args.validated, args.policy]
+        refuse_overlap([args.out], places)
+        judging = read_section(args.params, EvaluateConfig)
+        cross_validate(read_inputs(*places), args.out, args.arch, config, judging, group)
+
+    def start() -> None:
+        config = read_section(args.params, TrainConfig)
+        run_grouped(config.processes, main, argv, lambda group: run(group, config))
+
+    run_or_exit("crossval", start)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""Processes that train one network together, each on its share of every batch.
+
+`torchrun` starts them, or `run_grouped` does. A process that nobody grouped is a group of one.
+"""
+
+import contextlib
+import os
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from bonexray.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One process's place among those that train together."""
+
+    rank: int
+    size: int
+
+    def share(self, items: Tensor) -> Tensor:
+        """This process's part of (B,) items, in their order; parts differ by one at most."""
+        return torch.tensor_split(items, self.size)[self.rank]
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum of the processes' values, of one shape, in each of them."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
+
+
+ALONE = Group(rank=0, size=1)
+
+
+def is_grouped() -> bool:
+    """Whether torchrun, or `run_grouped`, started this process."""
+    return "TORCHELASTIC_RUN_ID" in os.environ or "WORLD_SIZE" in os.environ
+
+
+@contextmanager
+def joined(processes: int) -> Iterator[Group]:
+    """Be one of the processes that train together; only the first of them talks.
+
+    Args:
+        processes: how many there should be.
+
+    Raises:
+        ConfigError: there are more or fewer.
+    """
+    if not is_grouped():
+        yield ALONE
+        return
+    started = int(os.environ["WORLD_SIZE"])
+    with contextlib.ExitStack() as stack:
+        if int(os.environ["RANK"]) > 0:
+            nowhere = stack.enter_context(open(os.devnull, "w"))  # noqa: PTH123
+            stack.enter_context(contextlib.redirect_stdout(nowhere))
+            stack.enter_context(contextlib.redirect_stderr(nowhere))
+        if started != processes:
+            raise ConfigError(
+                f"torchrun started {started} processes, but train.processes = {processes}; "
+                "weights depend on their number, so it is a parameter"
+            )
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        stack.callback(dist.destroy_process_group)
+        yield Group(rank=dist.get_rank(), size=dist.get_world_size())
+
+
+def run_grouped(
+    processes: int,
+    main: Callable[[Sequence[str]], None],
+    argv: Sequence[str] | None,
+    run: Callable[[Group], None],
+) -> None:
+    """Call `run` in each of some processes, started here unless torchrun has done it.
+
+    Args:
+        processes: how many. One is this process itself.
+        main: the command line that this is called from; new processes enter there.
+        argv: its arguments; None for this program's own.
+        run: what each process does.
+
+    Raises:
+        ConfigError: torchrun started more processes, or fewer.
+        SystemExit: with status 1 when a new process failed; it has said why.
+    """
+    if processes > 1 and not is_grouped():
+        _start_processes(processes, main, sys.argv[1:] if argv is None else list(argv))
+        return
+    with joined(processes) as group:
+        run(group)
+
+
+def _start_processes(
+    count: int, main: Callable[[Sequence[str]], None], argv: Sequence[str]
+) -> None:
+    """Call `main(argv)` in `count` new processes of this machine, as torchrun would, and wait."""
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=count,
+        run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+    )
+    try:
+        elastic_launch(config, _in_process)(main, argv)
+    except ChildFailedError as error:
+        raise SystemExit(1) from error
+
+
+def _in_process(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> None:
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    main(argv)
+
+
+def _end_with(parent: int) -> None:
+    """End when the process that started this one was killed: a second run may start at once."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)

@@ -1,0 +1,261 @@
+"""`python -m components.search`: try training runs of other settings and tell the best as a recipe.
+
+Optuna chooses what to try within the section `search` of params.yaml and stops what falls behind.
+A second call goes on where the first was cut off, even within a run; calls side by side share the
+trials.
+
+study.db     Optuna's record of every trial
+trials.csv   one row a trial
+trials.png   the figure reached, against each field
+best.yaml    the best trial's settings, for `python -m components.recipe`
+"""
+
+import argparse
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, get_args
+
+import optuna
+import yaml
+from matplotlib.figure import Figure
+from optuna import Study
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
+from optuna.pruners import MedianPruner
+from optuna.samplers import TPESampler
+from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.trial import TrialState
+from pydantic import ValidationError
+from sqlalchemy.exc import SQLAlchemyError
+
+from bonexray.artifacts import refuse_overlap, remove, sha256_json, whole_file
+from bonexray.command import run_or_exit
+from bonexray.config import Arch, Between, OneOf, SearchConfig, TrainConfig, read_section
+from bonexray.errors import ConfigError, DataError
+from bonexray.trained import TrainingRecord
+from components.checkpoint import Checkpoint
+from components.fit import EpochRecord
+from components.inputs import Inputs, learning_and_judging, read_inputs
+from components.tracking import TrackedRun
+from components.train import Track, tracked, train
+
+STUDY_FILE, TABLE_FILE, PLOT_FILE, BEST_FILE = "study.db", "trials.csv", "trials.png", "best.yaml"
+FIGURE = "val_auroc"
+"""Of the views of `val`, in the epoch whose weights are kept: what a search raises."""
+_HEARTBEAT = 10
+"""Seconds between signs of life; a trial without any for three times as long is tried again."""
+_ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+
+
+def search(
+    inputs: Inputs, out: Path, arch: Arch, config: TrainConfig, wanted: SearchConfig
+) -> None:
+    """Try what is left of the trials and write table, plot and best settings to `out`.
+
+    Raises:
+        ConfigError: a searched field is not one of `train`, or has a value it cannot take.
+        DataError: there is too little to learn from, or every trial failed.
+    """
+    refuse_unusable(config, wanted)
+    learning_and_judging(inputs, config)
+    study = open_study(inputs, out, arch, config, wanted)
+    settings = {"arch": arch, "trials": wanted.trials}
+    with TrackedRun(f"search {arch}", study.study_name, settings) as run:
+        while ended(study) < wanted.trials:
+            study.sampler = TPESampler(seed=wanted.seed + len(study.trials))
+            study.optimize(
+                lambda trial: attempt(trial, inputs, out, arch, config, wanted),
+                n_trials=1,
+                catch=(DataError,),
+            )
+            print(_trial_line(study, wanted), flush=True)
+        if not study.get_trials(states=(TrialState.COMPLETE,)):
+            raise DataError(f"{out}: none of the {wanted.trials} trials came to its end")
+        run.log({f"best_{FIGURE}": study.best_value})
+    write_results(study, out, arch)
+    print(f"search: the best is trial {study.best_trial.number} -> {out / BEST_FILE}")
+
+
+def refuse_unusable(config: TrainConfig, wanted: SearchConfig) -> None:
+    """Stop before the first trial when a searched value is none. Raises ConfigError."""
+    if config.processes > 1:
+        raise ConfigError(
+            f"train.processes = {config.processes}: a search trains one process a trial, "
+            "expected 1; call it once for each GPU instead, side by side"
+        )
+    for name, space in wanted.fields.items():
+        if isinstance(space, Between) and not space.low < space.high:
+            raise ConfigError(f"search.fields.{name}: low = {space.low} is not below {space.high}")
+        ends = space.choices if isinstance(space, OneOf) else (space.low, space.high)
+        for value in ends:
+            changed(config, {name: value})
+
+
+def changed(config: TrainConfig, values: Mapping[str, Any]) -> TrainConfig:
+    """The section `train` with other values. Raises ConfigError when it cannot take them."""
+    try:
+        return TrainConfig.model_validate(config.model_dump() | dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        raise ConfigError(
+            f"search.fields.{field}: {first['input']!r} is no value of train.{field}: "
+            f"{first['msg']}"
+        ) from error
+
+
+def open_study(
+    inputs: Inputs, out: Path, arch: Arch, config: TrainConfig, wanted: SearchConfig
+) -> Study:
+    """The trials of this very search: same data, network, fields and other settings.
+
+    Raises:
+        DataError: what an earlier call left cannot be read.
+    """
+    fixed = {k: v for k, v in config.model_dump().items() if k not in wanted.fields}
+    told = [arch, fixed, inputs.dataset_sha256, inputs.manifest_sha256]
+    told += [inputs.policy.model_dump(), {k: v.model_dump() for k, v in wanted.fields.items()}]
+    out.mkdir(parents=True, exist_ok=True)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore", ExperimentalWarning)  # its heartbeat, experimental since 2021
+    try:
+        storage = RDBStorage(
+            f"sqlite:///{out / STUDY_FILE}",
+            heartbeat_interval=_HEARTBEAT,
+            grace_period=3 * _HEARTBEAT,
+            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
+        )
+        return optuna.create_study(
+            study_name=sha256_json(told),
+            storage=storage,
+            pruner=MedianPruner(n_startup_trials=4, n_warmup_steps=1),
+            direction="maximize",
+            load_if_exists=True,
+        )
+    except (SQLAlchemyError, StorageInternalError, RuntimeError) as error:
+        raise DataError(
+            f"{out / STUDY_FILE}: not readable as a search; delete it to begin anew"
+        ) from error
+
+
+def ended(study: Study) -> int:
+    """How many trials have come to an end; one that was killed and is tried again counts once."""
+    trials = study.get_trials(deepcopy=False)
+    again = {RetryHeartbeatStaleTrialCallback.retried_trial_number(trial) for trial in trials}
+    return sum(trial.state in _ENDED and trial.number not in again for trial in trials)
+
+
+def attempt(
+    trial: optuna.Trial,
+    inputs: Inputs,
+    out: Path,
+    arch: Arch,
+    config: TrainConfig,
+    wanted: SearchConfig,
+) -> float:
+    """Train with the values that Optuna chose; returns the figure reached."""
+    values = {name: _suggested(trial, name, space) for name, space in wanted.fields.items()}
+    # Named by its values: a trial that was killed is taken up again after its last epoch.
+    place = out / "trials" / sha256_json(values)[:12]
+    track = _stopping(tracked(f"{arch} trial {trial.number}"), trial)
+    try:
+        fit = train(inputs, place, arch, changed(config, values), track=track)
+    except (optuna.TrialPruned, DataError):
+        Checkpoint(place).delete()
+        raise
+    remove(place)
+    return fit.best[FIGURE]
+
+
+def _suggested(trial: optuna.Trial, name: str, space: Between | OneOf) -> Any:
+    if isinstance(space, OneOf):
+        return trial.suggest_categorical(name, space.choices)
+    return trial.suggest_float(name, space.low, space.high, log=space.log)
+
+
+def _stopping(track: Track, trial: optuna.Trial) -> Track:
+    """Track, and stop a trial that falls behind."""
+
+    @contextmanager
+    def tracked_and_judged(record: TrainingRecord) -> Iterator[Callable[[EpochRecord], None]]:
+        with track(record) as tell:
+
+            def watch(epoch: EpochRecord) -> None:
+                tell(epoch)
+                trial.report(epoch[FIGURE], step=int(epoch["epoch"]))
+                if trial.should_prune():
+                    raise optuna.TrialPruned
+
+            yield watch
+
+    return tracked_and_judged
+
+
+def write_results(study: Study, out: Path, arch: Arch) -> None:
+    """Write table, plot and best settings."""
+    table = study.trials_dataframe(attrs=("number", "state", "value", "params", "duration"))
+    best = study.best_trial
+    about = f"# Trial {best.number} of {len(table)}, {arch}: {FIGURE} {best.value:.4f}.\n"
+    with whole_file(out / TABLE_FILE) as partial:
+        table.to_csv(partial, index=False)
+    with whole_file(out / BEST_FILE) as partial:
+        partial.write_text(about + yaml.safe_dump({"train": best.params}), encoding="utf-8")
+    with whole_file(out / PLOT_FILE) as partial:
+        draw(study).savefig(partial, format="png", dpi=110)
+
+
+def draw(study: Study) -> Figure:
+    """The figure that each whole trial reached, against each searched field."""
+    trials = study.get_trials(states=(TrialState.COMPLETE,))
+    fields = sorted(study.best_params)
+    figure = Figure(figsize=(2.8 * len(fields), 2.8), layout="constrained")
+    plots = figure.subplots(1, len(fields), sharey=True, squeeze=False)[0]
+    for axes, field in zip(plots, fields, strict=True):
+        values, reached = [t.params[field] for t in trials], [t.value for t in trials]
+        axes.plot(values, reached, "o", color="0.6")
+        axes.plot(study.best_params[field], study.best_value, "o", color="tab:blue")
+        space = trials[0].distributions[field]
+        axes.set_xscale("log" if getattr(space, "log", False) else axes.get_xscale())
+        axes.set_xlabel(field)
+        axes.spines[["top", "right"]].set_visible(False)
+    plots[0].set_ylabel(FIGURE)
+    return figure
+
+
+def _trial_line(study: Study, wanted: SearchConfig) -> str:
+    trial = study.get_trials(deepcopy=False)[-1]
+    values = ", ".join(
+        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in trial.params.items()
+    )
+    figure = f" {FIGURE} {trial.value:.4f}" if trial.value is not None else ""
+    outcome = trial.state.name.lower()
+    return f"search: {ended(study)} of {wanted.trials} trials: {outcome}{figure} with {values}"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m components.search",
+        description="Try training runs of other settings and tell the best as a recipe.",
+    )
+    parser.add_argument("--params", default="params.yaml", help="settings of train and search")
+    parser.add_argument("--arch", required=True, choices=get_args(Arch), help="the network")
+    for place in ("dataset", "validated", "policy"):
+        parser.add_argument(f"--{place}", type=Path, default=Path("data") / place)
+    parser.add_argument("--out", type=Path, default=Path("reports/search"), help="folder")
+    args = parser.parse_args(argv)
+
+    def run() -> None:
+        places = [args.dataset, args.validated, args.policy]
+        refuse_overlap([args.out], places)
+        config = read_section(args.params, TrainConfig)
+        wanted = read_section(args.params, SearchConfig)
+        search(read_inputs(*places), args.out, args.arch, config, wanted)
+
+    run_or_exit("search", run)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from bonexray.config import TrainConfig
+from pipeline.__main__ import main
+
+ROOT = Path(__file__).parents[2]
+SCHEMA = ROOT.parent / "shared/schemas/trainer.kubeflow.org_trainjobs.yaml"
+
+
+@pytest.fixture
+def render(tiny_params: Path, tmp_path: Path):
+    """Render with 8 processes over some nodes."""
+    params = yaml.safe_load(tiny_params.read_text())
+    params["train"]["processes"] = 8
+    tiny_params.write_text(yaml.safe_dump(params))
+
+    def call(nodes: int) -> dict[str, Any]:
+        out = tmp_path / "trainjob.yaml"
+        main(
+            ["trainjob", "--params", str(tiny_params), "--arch", "resnet50", "--claim", "flow"]
+            + ["--nodes", str(nodes), "--image", "steps@sha256:0", "--out", str(out)]
+        )
+        return yaml.safe_load(out.read_text())
+
+    return call
+
+
+def test_the_manifest_is_a_train_job_as_published(render) -> None:
+    if not SCHEMA.exists():
+        pytest.skip("the published schemas are not beside this checkout")
+    versions = yaml.safe_load(SCHEMA.read_text())["spec"]["versions"]
+    manifest = render(2)
+    group, version = manifest["apiVersion"].split("/")
+    schema = next(v["schema"]["openAPIV3Schema"] for v in versions if v["name"] == version)
+    assert group == yaml.safe_load(SCHEMA.read_text())["spec"]["group"]
+    jsonschema.validate(manifest, closed(schema))
+
+
+def closed(schema: Any) -> Any:
+    """The schema with fields that it does not name refused, as `kubectl --validate` does."""
+    if isinstance(schema, dict):
+        schema = {key: closed(value) for key, value in schema.items()}
+        if "properties" in schema and "x-kubernetes-preserve-unknown-fields" not in schema:
+            schema.setdefault("additionalProperties", False)
+        if schema == {"type": "object"}:  # metadata
+            return schema
+    elif isinstance(schema, list):
+        schema = [closed(value) for value in schema]
+    return schema
+
+
+def test_processes_are_spread_over_the_nodes_one_a_gpu(render) -> None:
+    trainer = render(4)["spec"]["trainer"]
+    assert (trainer["numNodes"], trainer["numProcPerNode"]) == (4, 2)
+    assert trainer["resourcesPerNode"]["limits"] == {"nvidia.com/gpu": 2}
+
+
+def test_the_nodes_run_the_step_with_the_flags_of_dvc(render) -> None:
+    trainer = render(1)["spec"]["trainer"]
+    assert trainer["command"] == ["torchrun"]
+    assert trainer["args"][:2] == ["-m", "components.train"]
+    given = dict(zip(trainer["args"][2::2], trainer["args"][3::2], strict=True))
+    assert TrainConfig.model_validate(json.loads(given.pop("--params"))).processes == 8
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    words = stages["train"]["cmd"].replace("${item.arch}", "resnet50").split()[3:]
+    expected = dict(zip(words[::2], words[1::2], strict=True))
+    del expected["--params"]
+    assert {flag: value.removeprefix("/flow/") for flag, value in given.items()} == expected
+
+
+@pytest.mark.parametrize("nodes", [0, 3, 16])
+def test_nodes_that_cannot_share_the_processes_evenly_are_refused(
+    render, nodes: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="1"):
+        render(nodes)
+    error = capsys.readouterr().err
+    assert f"train.processes = 8 on --nodes {nodes}" in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "trainjob.yaml").exists()
