@@ -84,6 +84,37 @@ def bootstrap_intervals(
     return {name: interval(values[:, column]) for column, name in enumerate(metrics)}
 
 
+def paired_difference(
+    metric: Metric,
+    labels: Labels,
+    one: Scores,
+    other: Scores,
+    patients: npt.NDArray[np.object_],
+    *,
+    draws: int,
+    seed: int,
+) -> tuple[float, float, float]:
+    """How much higher a metric is for `one` than for `other` on the same items.
+
+    Args:
+        metric: of labels and scores.
+        labels: (N,) 0 or 1.
+        one: (N,) scores.
+        other: (N,) scores of the same items.
+        patients: (N,) the patient of each item; whole patients are redrawn, the same for both.
+        draws: number of redraws.
+        seed: of the redraws.
+
+    Returns:
+        The difference, and lower and upper end of its 95 % interval.
+    """
+    drawn = [
+        metric(labels[items], one[items]) - metric(labels[items], other[items])
+        for items in redraws(patients, draws=draws, seed=seed)
+    ]
+    return metric(labels, one) - metric(labels, other), *interval(np.array(drawn))
+
+
 def redraws(
     patients: npt.NDArray[np.object_], *, draws: int, seed: int
 ) -> Iterator[npt.NDArray[np.integer]]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,7 @@ from bonexray.network import BothWays, LimbNet, abnormal_logit
 from bonexray.studies import BODY_PARTS
 from bonexray.trained import RECORD_FILE, WEIGHTS_FILE, TrainingRecord, read_record
 from bonexray.verdicts import calibrated_probability
-from components.scoring import fit_temperature, studies_of
+from components.scoring import fit_temperature, lead_of, studies_of, with_intervals
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +89,27 @@ def assess(
         temperature=temperature,
         val_auroc=auroc(val["label"].to_numpy(), val["probability"].to_numpy()),
     )
+
+
+def compare(candidates: Sequence[Candidate], config: EvaluateConfig) -> dict[str, Any]:
+    """The networks side by side, the best on `val` first.
+
+    Returns:
+        Network -> `parameters`, how many; `val` and `test`, figures of their studies with
+        intervals; `lead`, by how much the first network's test AUROC is higher, paired.
+    """
+    ordered = sorted(candidates, key=lambda candidate: -candidate.val_auroc)
+    studies = [studies_of(candidate.views) for candidate in ordered]
+    test = [table[table["split"] == "test"] for table in studies]
+    return {
+        candidate.record.arch: {
+            "parameters": sum(weight.numel() for weight in candidate.network.parameters()),
+            "val": with_intervals(table[table["split"] == "val"], config),
+            "test": with_intervals(own, config),
+            "lead": lead_of(test[0], own, config),
+        }
+        for candidate, table, own in zip(ordered, studies, test, strict=True)
+    }
 
 
 def load_trained(folder: Path, arch: Arch, test_time_flip: bool) -> nn.Module:

@@ -38,7 +38,7 @@ from bonexray.evaluation import GATE_FILE, METRICS_FILE, PREDICTIONS_FILE
 from bonexray.studies import BODY_PARTS, LABELS
 from bonexray.tables import manifest_digest, read_manifest
 from bonexray.trained import WEIGHTS_FILE, read_record
-from components.candidates import Candidate, assess, find_trained
+from components.candidates import Candidate, assess, compare, find_trained
 from components.export import export_onnx
 from components.report import write_report
 from components.scoring import (
@@ -146,7 +146,7 @@ def evaluate(
         metrics = {
             "arch": chosen.record.arch,
             "bundle_digest": digest,
-            "val_study_auroc": {c.record.arch: c.val_auroc for c in candidates},
+            "networks": compare(candidates, config),
             **figures(chosen.views, config),
             "test_by_part": figures_by_part(test, config),
             "test_operating_points": shares_at(test, info.operating_points),
@@ -166,6 +166,8 @@ def _refuse_other_data(trained: dict[Arch, Path], dataset: str, manifest: str) -
         record = read_record(folder)
         if (record.dataset_sha256, record.manifest_sha256) != (dataset, manifest):
             raise DataError(f"{folder}: this {arch} was trained on other data; train it again")
+        if record.fold is not None:
+            raise DataError(f"{folder}: this {arch} left out fold {record.fold}; train it on all")
 
 
 def _summary(metrics: dict[str, Any], report: Path) -> str:

@@ -96,7 +96,7 @@ def start_fit(network: LimbNet, config: TrainConfig, steps: int, group: Group = 
         synchronise(network)
         # The part head has no gradient when its loss has no weight.
         learner = DistributedDataParallel(
-            network, forward_sync_buffers=False, find_unused_parameters=not config.part_loss_weight
+            network, find_unused_parameters=not config.part_loss_weight
         )
     optimizer = torch.optim.Adam(
         network.parameters(),

@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from bonexray.metrics import accuracy, auroc, bootstrap_intervals, cohen_kappa, cross_entropy
+from bonexray.metrics import (
+    accuracy,
+    auroc,
+    bootstrap_intervals,
+    cohen_kappa,
+    cross_entropy,
+    paired_difference,
+)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -56,3 +63,20 @@ def test_an_interval_is_nan_when_no_redraw_defines_the_metric() -> None:
     ones, patients = np.ones(3, int), np.array(["a", "b", "c"], object)
     drawn = bootstrap_intervals({"auroc": auroc}, ones, np.ones(3), patients, draws=5, seed=0)
     assert np.isnan(drawn["auroc"]).all()
+
+
+def test_a_paired_difference_is_narrower_than_two_unpaired_intervals_and_none_for_the_same() -> (
+    None
+):
+    generator = np.random.default_rng(3)
+    labels = generator.integers(0, 2, 300)
+    one = generator.normal(labels, 1.0)
+    other = one + generator.normal(0, 0.3, 300)
+    patients = np.array([f"patient{number // 2}" for number in range(300)], object)
+    lead, low, high = paired_difference(auroc, labels, one, other, patients, draws=300, seed=0)
+    assert lead == pytest.approx(auroc(labels, one) - auroc(labels, other))
+    assert low < lead < high
+    alone = bootstrap_intervals({"auroc": auroc}, labels, one, patients, draws=300, seed=0)["auroc"]
+    assert high - low < (alone[1] - alone[0]) / 2
+    same = paired_difference(auroc, labels, one, one, patients, draws=50, seed=0)
+    assert same == (0, 0, 0)

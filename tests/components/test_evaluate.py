@@ -68,6 +68,20 @@ def test_the_bundle_answers_what_the_report_was_computed_from(tiny_workspace: Pa
     np.testing.assert_allclose(outputs["cam"].mean((1, 2)), outputs["logit"], atol=1e-4)
 
 
+def test_a_bundle_that_reads_both_ways_answers_a_mirror_image_alike(
+    evaluate: Callable[..., None], tmp_path: Path
+) -> None:
+    evaluate(test_time_flip=True)
+    bundle = open_bundle(tmp_path / "bundle")
+    session = onnxruntime.InferenceSession(bundle.model, providers=["CPUExecutionProvider"])
+    size = bundle.info.image.size
+    views = np.random.default_rng(0).normal(size=(3, 1, size, size)).astype(np.float32)
+    logit, cam = session.run(["logit", "cam"], {"image": views})
+    mirrored_logit, mirrored_cam = session.run(["logit", "cam"], {"image": views[..., ::-1]})
+    np.testing.assert_allclose(logit, mirrored_logit, atol=1e-4)
+    np.testing.assert_allclose(cam, mirrored_cam[..., ::-1], atol=1e-4)
+
+
 def test_every_split_and_level_has_its_figures_and_intervals(metrics: dict[str, Any]) -> None:
     for split in ("train", "val", "test"):
         for level in ("image", "study"):
