@@ -60,7 +60,7 @@ def train(
     group: Group = ALONE,
     track: Track = untracked,
 ) -> Fit:
-    """Train one network and write weights, history and record to `out`.
+    """Train one network, write weights, history and record to `out`, and return the run.
 
     Args:
         inputs: what there is to learn from.
@@ -70,9 +70,6 @@ def train(
         fold: to judge on, in cross-validation; None for the split `val`.
         group: the processes that share each batch.
         track: opens what is told of the run.
-
-    Returns:
-        The finished run.
 
     Raises:
         DataError: there is too little to learn from, the start weights cannot be loaded, the loss

@@ -6,6 +6,7 @@ from bonexray.network import LimbNet
 from bonexray.policy import Policy
 from components.batches import Source
 from components.forecast import Forecast, forecast
+from components.group import ALONE
 
 
 def test_a_forecast_leaves_the_network_as_it_was_and_counts_the_epochs_left(
@@ -13,7 +14,7 @@ def test_a_forecast_leaves_the_network_as_it_was_and_counts_the_epochs_left(
 ) -> None:
     network = LimbNet("resnet18")
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    told = forecast(network, learning, judging, policy, train_config, 0)
+    told = forecast(network, learning, judging, policy, train_config, 0, ALONE)
     assert told.seconds > 0
     assert told.images_per_second > 0
     assert all((value == before[name]).all() for name, value in network.state_dict().items())

@@ -32,7 +32,7 @@ def test_the_seeds_recipe_changes_its_own_fields_and_nothing_else(params: Path) 
 def test_the_seeds_recipe_names_every_field_of_training_but_the_machines() -> None:
     recipe = yaml.safe_load((ROOT / "recipes/seed.yaml").read_text())
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    assert set(params["train"]) - set(recipe["train"]) == {"seed", "threads"}
+    assert set(params["train"]) - set(recipe["train"]) == {"seed", "threads", "processes"}
     assert set(params["augment"]) - set(recipe["augment"]) == {"seed"}
 
 
