@@ -45,6 +45,7 @@ LARGER = {"ingest": {"image_size": 96}}
 DEPARTURES: dict[str, Changes] = {
     "cosine": {"train": {"schedule": "cosine"}},
     "one cycle": {"train": {"schedule": "one_cycle"}},
+    "weight decay 0.0001": {"train": {"weight_decay": 0.0001}},
     "weighting by label": {"train": {"weighting": "label"}},
     "weighting by part and label": {"train": {"weighting": "part_and_label"}},
     "label smoothing 0.1": {"train": {"label_smoothing": 0.1}},

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -119,6 +120,8 @@ def _start_processes(
         elastic_launch(config, _in_process)(main, argv)
     except ChildFailedError as error:
         raise SystemExit(1) from error
+    except SignalException as error:
+        raise SystemExit(128 + error.sigval) from error
 
 
 def _in_process(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> None:

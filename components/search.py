@@ -25,7 +25,7 @@ from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.pruners import MedianPruner
 from optuna.samplers import TPESampler
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -60,21 +60,30 @@ def search(
     refuse_unusable(config, wanted)
     learning_and_judging(inputs, config)
     study = open_study(inputs, out, arch, config, wanted)
-    settings = {"arch": arch, "trials": wanted.trials}
-    with TrackedRun(f"search {arch}", study.study_name, settings) as run:
-        while ended(study) < wanted.trials:
-            study.sampler = TPESampler(seed=wanted.seed + len(study.trials))
-            study.optimize(
-                lambda trial: attempt(trial, inputs, out, arch, config, wanted),
-                n_trials=1,
-                catch=(DataError,),
-            )
-            print(_trial_line(study, wanted), flush=True)
-        if not study.get_trials(states=(TrialState.COMPLETE,)):
-            raise DataError(f"{out}: none of the {wanted.trials} trials came to its end")
-        run.log({f"best_{FIGURE}": study.best_value})
+    if ended(study) < wanted.trials:
+        settings = {"arch": arch, "trials": wanted.trials}
+        with TrackedRun(f"search {arch}", study.study_name, settings) as run:
+            _try_all(study, inputs, out, arch, config, wanted)
+            if _reached(study):
+                run.log({f"best_{FIGURE}": study.best_value})
+    if not _reached(study):
+        raise DataError(f"{out}: none of the {wanted.trials} trials came to its end")
     write_results(study, out, arch)
     print(f"search: the best is trial {study.best_trial.number} -> {out / BEST_FILE}")
+
+
+def _try_all(
+    study: Study, inputs: Inputs, out: Path, arch: Arch, config: TrainConfig, wanted: SearchConfig
+) -> None:
+    """Try until all trials have ended, those of calls side by side and of earlier ones counted."""
+    while ended(study) < wanted.trials:
+        study.sampler = TPESampler(seed=wanted.seed + len(study.trials))
+        study.optimize(
+            lambda trial: attempt(trial, inputs, out, arch, config, wanted),
+            n_trials=1,
+            catch=(DataError,),
+            callbacks=[lambda study, trial: print(_trial_line(study, trial, wanted), flush=True)],
+        )
 
 
 def refuse_unusable(config: TrainConfig, wanted: SearchConfig) -> None:
@@ -207,7 +216,7 @@ def write_results(study: Study, out: Path, arch: Arch) -> None:
 
 def draw(study: Study) -> Figure:
     """The figure that each whole trial reached, against each searched field."""
-    trials = study.get_trials(states=(TrialState.COMPLETE,))
+    trials = _reached(study)
     fields = sorted(study.best_params)
     figure = Figure(figsize=(2.8 * len(fields), 2.8), layout="constrained")
     plots = figure.subplots(1, len(fields), sharey=True, squeeze=False)[0]
@@ -223,8 +232,12 @@ def draw(study: Study) -> Figure:
     return figure
 
 
-def _trial_line(study: Study, wanted: SearchConfig) -> str:
-    trial = study.get_trials(deepcopy=False)[-1]
+def _reached(study: Study) -> list[FrozenTrial]:
+    """The trials that came to their end."""
+    return study.get_trials(states=(TrialState.COMPLETE,))
+
+
+def _trial_line(study: Study, trial: FrozenTrial, wanted: SearchConfig) -> str:
     values = ", ".join(
         f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
         for name, value in trial.params.items()

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -58,7 +58,7 @@ class TrackedRun(AbstractContextManager["TrackedRun"]):
     ) -> None:
         """Args: name: for people. digest: of what is run. params: what it runs with. data: on."""
         self._name, self._digest, self._params, self._data = name, digest, params, data
-        self._lost = False
+        self._opened = self._lost = False
 
     def __enter__(self) -> Self:
         """Open the run, or one of the same digest that was cut off."""
@@ -72,7 +72,9 @@ class TrackedRun(AbstractContextManager["TrackedRun"]):
         trace: TracebackType | None,
     ) -> None:
         """End the run, as failed when an exception leaves it."""
-        self._tell(lambda: mlflow.end_run("FAILED" if kind else "FINISHED"))
+        if self._opened:
+            with suppress(Exception):  # a lost run is ended too, or the next would stand under it
+                mlflow.end_run("FAILED" if kind else "FINISHED")
 
     def __call__(self, epoch: EpochRecord) -> None:
         """Log an epoch's figures."""
@@ -84,6 +86,9 @@ class TrackedRun(AbstractContextManager["TrackedRun"]):
         self._tell(lambda: mlflow.log_metrics(dict(figures)))
 
     def _open(self) -> None:
+        # MLflow's own would hold up a training for minutes when the server is gone.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
         client = connect()
         experiment = mlflow.set_experiment(EXPERIMENT).experiment_id
         same = f"tags.`{DIGEST_TAG}` = '{self._digest}' and attributes.status != 'FINISHED'"
@@ -93,6 +98,7 @@ class TrackedRun(AbstractContextManager["TrackedRun"]):
         tags = {DIGEST_TAG: self._digest} | ({MLFLOW_PARENT_RUN_ID: parent} if parent else {})
         run = found[0] if found else client.create_run(experiment, run_name=self._name, tags=tags)
         mlflow.start_run(run.info.run_id, nested=above is not None, log_system_metrics=True)
+        self._opened = True
         mlflow.log_params(dict(self._params))
         if self._data:
             mlflow.log_input(self._data, context="training")
@@ -110,8 +116,6 @@ class TrackedRun(AbstractContextManager["TrackedRun"]):
 
 def tracked_training(name: str) -> Callable[[TrainingRecord], TrackedRun]:
     """What opens the run of one training. Args: name: of the run, for people."""
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # a day's training waits not
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 
     def open_run(record: TrainingRecord) -> TrackedRun:
         sections = {"train": record.config, "augment": record.policy.augment}

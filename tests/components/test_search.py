@@ -88,6 +88,8 @@ def test_a_trial_whose_loss_is_no_number_fails_alone(
     assert "1 of 1 trials: fail with learning_rate 1e+" in said.out
     assert "none of the 1 trials came to its end" in said.err
     assert not (tmp_path / "search/best.yaml").exists()
+    with pytest.raises(SystemExit, match="1"):  # nor does a second call find any
+        main(flags)
 
 
 @pytest.mark.parametrize(
