@@ -1,7 +1,6 @@
 """How a step is called: `--params`, flags for places, one clear line when the input is at fault."""
 
 import argparse
-import os
 import sys
 from collections.abc import Callable
 
@@ -22,8 +21,6 @@ def step_parser(name: str, summary: str) -> argparse.ArgumentParser:
 def run_or_exit(name: str, run: Callable[[], None]) -> None:
     """Call `run`; print a BonexrayError, or the system's refusal, as one line on stderr.
 
-    Of the processes that torchrun started only the first prints it.
-
     Raises:
         SystemExit: with status 1 when the input was at fault. An exception and not a return
             value, so that a Kubeflow task that calls a step's `main` fails with it.
@@ -31,6 +28,5 @@ def run_or_exit(name: str, run: Callable[[], None]) -> None:
     try:
         run()
     except (BonexrayError, OSError) as error:  # OSError: disk full, no permission, no such place
-        if os.environ.get("RANK", "0") == "0":
-            print(f"{name}: {error}", file=sys.stderr)
+        print(f"{name}: {error}", file=sys.stderr)
         raise SystemExit(1) from error

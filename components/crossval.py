@@ -18,16 +18,17 @@ from typing import Any, get_args
 
 import pandas as pd
 
-from bonexray.artifacts import refuse_overlap, sha256_json, whole_file, write_json
+from bonexray.artifacts import refuse_overlap, remove, sha256_json, whole_file, write_json
 from bonexray.command import run_or_exit
 from bonexray.config import Arch, EvaluateConfig, TrainConfig, read_section
-from bonexray.errors import DataError
+from bonexray.network import LimbNet
 from bonexray.trained import RECORD_FILE, read_record
 from bonexray.verdicts import calibrated_probability
 from components.candidates import load_trained, predict
 from components.group import Group, run_grouped
 from components.inputs import Inputs, learning_and_judging, read_inputs, rows_of
 from components.scoring import METRICS, studies_of, with_intervals
+from components.start import load_start
 from components.train import tracked, train
 
 PREDICTIONS_FILE, METRICS_FILE = "predictions.parquet", "metrics.json"
@@ -50,10 +51,14 @@ def cross_validate(
     folds = sorted(int(fold) for fold in set(inputs.manifest["fold"]) - {-1})
     for fold in folds:  # each, before the first is trained
         learning_and_judging(inputs, config, fold)
+    start = load_start(LimbNet(arch), arch, config.start)
+    if group.rank == 0:
+        for stale in (PREDICTIONS_FILE, METRICS_FILE):
+            remove(out / stale)
     with _tracked_whole(inputs, arch, config, folds, group) as run:
         for fold in folds:
             place = out / "folds" / str(fold)
-            if _is_done(place, inputs, arch, config):
+            if _is_done(place, inputs, arch, config, start):
                 print(f"crossval: fold {fold} was trained before")
                 continue
             print(f"crossval: fold {fold} of {len(folds)}", flush=True)
@@ -79,15 +84,9 @@ def unseen(inputs: Inputs, fold: int, place: Path, config: EvaluateConfig) -> pd
     No temperature: it would have to be fitted on the rows that are judged.
 
     Raises:
-        DataError: the network is damaged, or began with other weights than fold 0's.
+        DataError: the network is damaged.
     """
     record = read_record(place)
-    first = read_record(place.parent / "0")
-    if record.start != first.start:
-        raise DataError(
-            f"{place}: started from {record.start}, {place.parent / '0'} from {first.start}; "
-            f"expected the same start, delete {place} to train it again"
-        )
     _, views = rows_of(inputs.manifest, fold)
     network = load_trained(place, record.arch, config.test_time_flip)
     rows, spec = views["row"].to_numpy(), record.policy.image
@@ -126,15 +125,16 @@ def figures_of(views: pd.DataFrame, config: EvaluateConfig) -> dict[str, Any]:
     }
 
 
-def _is_done(place: Path, inputs: Inputs, arch: Arch, config: TrainConfig) -> bool:
-    """Whether this fold was trained on this data with these settings."""
+def _is_done(place: Path, inputs: Inputs, arch: Arch, config: TrainConfig, start: str) -> bool:
+    """Whether this fold was trained on this data, with these settings, from these weights."""
     if not (place / RECORD_FILE).exists():
         return False
-    record = read_record(place)
-    return (record.arch, record.config, record.policy) == (arch, config, inputs.policy) and (
-        record.dataset_sha256,
-        record.manifest_sha256,
-    ) == (inputs.dataset_sha256, inputs.manifest_sha256)
+    kept = read_record(place)
+    return (kept.arch, kept.config, kept.start, kept.policy) == (
+        arch, config, start, inputs.policy,
+    ) and (kept.dataset_sha256, kept.manifest_sha256) == (
+        inputs.dataset_sha256, inputs.manifest_sha256,
+    )  # fmt: skip
 
 
 def _tracked_whole(
@@ -145,10 +145,11 @@ def _tracked_whole(
         return nullcontext()
     from components.tracking import TrackedRun  # here: it takes seconds to import
 
-    settings = [arch, config.model_dump(), inputs.dataset_sha256, inputs.manifest_sha256]
+    settings = {"train": config.model_dump(), "policy": inputs.policy.model_dump()}
+    data = [inputs.dataset_sha256, inputs.manifest_sha256]
     return TrackedRun(
         f"{arch} in {len(folds)} folds",
-        sha256_json(["crossval", *settings]),
+        sha256_json(["crossval", arch, settings, data]),
         {"arch": arch, "folds": len(folds)},
     )
 
@@ -175,14 +176,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--arch", required=True, choices=get_args(Arch), help="the network")
     for place in ("dataset", "validated", "policy"):
         parser.add_argument(f"--{place}", type=Path, default=Path("data") / place)
-    parser.add_argument("--out", type=Path, default=Path("reports/crossval"), help="folder")
+    parser.add_argument("--out", type=Path, help="folder; reports/crossval/ARCH")
     args = parser.parse_args(argv)
 
     def run(group: Group, config: TrainConfig) -> None:
         places = [args.dataset, args.validated, args.policy]
-        refuse_overlap([args.out], places)
+        out = args.out or Path("reports/crossval") / args.arch
+        refuse_overlap([out], places)
         judging = read_section(args.params, EvaluateConfig)
-        cross_validate(read_inputs(*places), args.out, args.arch, config, judging, group)
+        cross_validate(read_inputs(*places), out, args.arch, config, judging, group)
 
     def start() -> None:
         config = read_section(args.params, TrainConfig)

@@ -2,7 +2,7 @@
 
 Adam, cross-entropy, augmented batches, validation after each epoch, the best epoch's weights kept.
 Every random number comes from seed, epoch and batch, so a run that starts again at an epoch goes
-on exactly as the one that was cut off. Nothing in the loop waits for the device.
+on exactly as the one that was cut off. In one process nothing in the loop waits for the device.
 
 B batch, N views, S side of the image.
 """

@@ -4,19 +4,22 @@
 """
 
 import contextlib
+import logging
 import os
 import sys
+import tempfile
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.elastic.multiprocessing import SignalException
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -42,11 +45,13 @@ class Group:
 
 
 ALONE = Group(rank=0, size=1)
+_FIRST_SPEAKS = 5.0
+"""Seconds within which torchrun ends the others when the first has failed."""
 
 
 def is_grouped() -> bool:
     """Whether torchrun, or `run_grouped`, started this process."""
-    return "TORCHELASTIC_RUN_ID" in os.environ or "WORLD_SIZE" in os.environ
+    return {"RANK", "WORLD_SIZE"} <= set(os.environ)
 
 
 @contextmanager
@@ -57,25 +62,46 @@ def joined(processes: int) -> Iterator[Group]:
         processes: how many there should be.
 
     Raises:
-        ConfigError: there are more or fewer.
+        ConfigError: there are more or fewer, or more than this machine has GPUs.
     """
     if not is_grouped():
         yield ALONE
         return
-    started = int(os.environ["WORLD_SIZE"])
-    with contextlib.ExitStack() as stack:
-        if int(os.environ["RANK"]) > 0:
-            nowhere = stack.enter_context(open(os.devnull, "w"))  # noqa: PTH123
-            stack.enter_context(contextlib.redirect_stdout(nowhere))
-            stack.enter_context(contextlib.redirect_stderr(nowhere))
-        if started != processes:
-            raise ConfigError(
-                f"torchrun started {started} processes, but train.processes = {processes}; "
-                "weights depend on their number, so it is a parameter"
-            )
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-        stack.callback(dist.destroy_process_group)
-        yield Group(rank=dist.get_rank(), size=dist.get_world_size())
+    with _silenced() if int(os.environ["RANK"]) else contextlib.nullcontext():
+        try:
+            _refuse_others(processes)
+            dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+            yield Group(rank=dist.get_rank(), size=dist.get_world_size())
+        except Exception:
+            if int(os.environ["RANK"]):
+                # What befalls all of them the first has told by then, and this one was ended.
+                time.sleep(_FIRST_SPEAKS)
+            raise
+        dist.destroy_process_group()  # after an error it would wait for the others
+
+
+def _refuse_others(processes: int) -> None:
+    started, here = int(os.environ["WORLD_SIZE"]), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if started != processes:
+        raise ConfigError(
+            f"torchrun started {started} processes, but train.processes = {processes}; "
+            "weights depend on their number, so it is a parameter"
+        )
+    if torch.cuda.is_available() and here > torch.cuda.device_count():
+        raise ConfigError(
+            f"train.processes = {processes}, {here} of them here, where there are "
+            f"{torch.cuda.device_count()} GPUs; expected one for each"
+        )
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    with (
+        Path(os.devnull).open("w") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stderr(nowhere),
+    ):
+        yield
 
 
 def run_grouped(
@@ -107,21 +133,25 @@ def _start_processes(
     count: int, main: Callable[[Sequence[str]], None], argv: Sequence[str]
 ) -> None:
     """Call `main(argv)` in `count` new processes of this machine, as torchrun would, and wait."""
-    config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=count,
-        run_id=uuid.uuid4().hex,
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        max_restarts=0,
-    )
-    try:
-        elastic_launch(config, _in_process)(main, argv)
-    except ChildFailedError as error:
-        raise SystemExit(1) from error
-    except SignalException as error:
-        raise SystemExit(128 + error.sigval) from error
+    # A worker has said itself what ailed it.
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    with tempfile.TemporaryDirectory() as logs:
+        config = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=count,
+            run_id=uuid.uuid4().hex,
+            rdzv_backend="c10d",
+            rdzv_endpoint="localhost:0",
+            max_restarts=0,
+            logs_specs=DefaultLogsSpecs(log_dir=logs),
+        )
+        try:
+            elastic_launch(config, _in_process)(main, argv)
+        except ChildFailedError as error:
+            raise SystemExit(1) from error
+        except SignalException as error:
+            raise SystemExit(128 + error.sigval) from error
 
 
 def _in_process(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> None:

@@ -11,7 +11,6 @@ best.yaml    the best trial's settings, for `python -m components.recipe`
 """
 
 import argparse
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,31 +20,27 @@ import optuna
 import yaml
 from matplotlib.figure import Figure
 from optuna import Study
-from optuna.exceptions import ExperimentalWarning, StorageInternalError
-from optuna.pruners import MedianPruner
 from optuna.samplers import TPESampler
-from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 from pydantic import ValidationError
-from sqlalchemy.exc import SQLAlchemyError
 
-from bonexray.artifacts import refuse_overlap, remove, sha256_json, whole_file
+from bonexray.artifacts import refuse_overlap, remove, whole_file
 from bonexray.command import run_or_exit
 from bonexray.config import Arch, Between, OneOf, SearchConfig, TrainConfig, read_section
 from bonexray.errors import ConfigError, DataError
+from bonexray.network import LimbNet
 from bonexray.trained import TrainingRecord
 from components.checkpoint import Checkpoint
 from components.fit import EpochRecord
 from components.inputs import Inputs, learning_and_judging, read_inputs
+from components.start import load_start
 from components.tracking import TrackedRun
 from components.train import Track, tracked, train
+from components.trials import complete, ended, left_of, number_of, open_trials, try_again
 
-STUDY_FILE, TABLE_FILE, PLOT_FILE, BEST_FILE = "study.db", "trials.csv", "trials.png", "best.yaml"
+TABLE_FILE, PLOT_FILE, BEST_FILE = "trials.csv", "trials.png", "best.yaml"
 FIGURE = "val_auroc"
 """Of the views of `val`, in the epoch whose weights are kept: what a search raises."""
-_HEARTBEAT = 10
-"""Seconds between signs of life; a trial without any for three times as long is tried again."""
-_ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
 def search(
@@ -59,24 +54,36 @@ def search(
     """
     refuse_unusable(config, wanted)
     learning_and_judging(inputs, config)
-    study = open_study(inputs, out, arch, config, wanted)
-    if ended(study) < wanted.trials:
-        settings = {"arch": arch, "trials": wanted.trials}
-        with TrackedRun(f"search {arch}", study.study_name, settings) as run:
+    study = open_trials(out, _fixed(inputs, arch, config, wanted))
+    if left_of(study, wanted.trials) > 0:
+        with TrackedRun(f"search {arch}", study.study_name, {"arch": arch}) as run:
             _try_all(study, inputs, out, arch, config, wanted)
-            if _reached(study):
+            if complete(study):
                 run.log({f"best_{FIGURE}": study.best_value})
-    if not _reached(study):
+    if not complete(study):
         raise DataError(f"{out}: none of the {wanted.trials} trials came to its end")
     write_results(study, out, arch)
-    print(f"search: the best is trial {study.best_trial.number} -> {out / BEST_FILE}")
+    print(f"search: the best is trial {number_of(study.best_trial)} -> {out / BEST_FILE}")
+
+
+def _fixed(inputs: Inputs, arch: Arch, config: TrainConfig, wanted: SearchConfig) -> list[Any]:
+    """All that a trial's figure depends on besides the values tried."""
+    return [
+        arch,
+        {name: value for name, value in config.model_dump().items() if name not in wanted.fields},
+        {name: space.model_dump() for name, space in wanted.fields.items()},
+        load_start(LimbNet(arch), arch, config.start),
+        inputs.policy.model_dump(),
+        inputs.dataset_sha256,
+        inputs.manifest_sha256,
+    ]
 
 
 def _try_all(
     study: Study, inputs: Inputs, out: Path, arch: Arch, config: TrainConfig, wanted: SearchConfig
 ) -> None:
     """Try until all trials have ended, those of calls side by side and of earlier ones counted."""
-    while ended(study) < wanted.trials:
+    while left_of(study, wanted.trials) > 0:
         study.sampler = TPESampler(seed=wanted.seed + len(study.trials))
         study.optimize(
             lambda trial: attempt(trial, inputs, out, arch, config, wanted),
@@ -94,11 +101,25 @@ def refuse_unusable(config: TrainConfig, wanted: SearchConfig) -> None:
             "expected 1; call it once for each GPU instead, side by side"
         )
     for name, space in wanted.fields.items():
-        if isinstance(space, Between) and not space.low < space.high:
-            raise ConfigError(f"search.fields.{name}: low = {space.low} is not below {space.high}")
+        _refuse_field(name, space)
         ends = space.choices if isinstance(space, OneOf) else (space.low, space.high)
         for value in ends:
             changed(config, {name: value})
+
+
+def _refuse_field(name: str, space: Between | OneOf) -> None:
+    where = f"search.fields.{name}"
+    if name == "processes":
+        raise ConfigError(f"{where}: a search trains one process a trial")
+    if isinstance(space, OneOf):
+        return
+    if not space.low < space.high:
+        raise ConfigError(f"{where}: low = {space.low} is not below high = {space.high}")
+    if space.log and space.low <= 0:
+        raise ConfigError(f"{where}: low = {space.low} has no logarithm, expected more than 0")
+    field = TrainConfig.model_fields.get(name)
+    if field and field.annotation is int:
+        raise ConfigError(f"{where}: train.{name} is a whole number, expected choices")
 
 
 def changed(config: TrainConfig, values: Mapping[str, Any]) -> TrainConfig:
@@ -114,47 +135,6 @@ def changed(config: TrainConfig, values: Mapping[str, Any]) -> TrainConfig:
         ) from error
 
 
-def open_study(
-    inputs: Inputs, out: Path, arch: Arch, config: TrainConfig, wanted: SearchConfig
-) -> Study:
-    """The trials of this very search: same data, network, fields and other settings.
-
-    Raises:
-        DataError: what an earlier call left cannot be read.
-    """
-    fixed = {k: v for k, v in config.model_dump().items() if k not in wanted.fields}
-    told = [arch, fixed, inputs.dataset_sha256, inputs.manifest_sha256]
-    told += [inputs.policy.model_dump(), {k: v.model_dump() for k, v in wanted.fields.items()}]
-    out.mkdir(parents=True, exist_ok=True)
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    warnings.simplefilter("ignore", ExperimentalWarning)  # its heartbeat, experimental since 2021
-    try:
-        storage = RDBStorage(
-            f"sqlite:///{out / STUDY_FILE}",
-            heartbeat_interval=_HEARTBEAT,
-            grace_period=3 * _HEARTBEAT,
-            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
-        )
-        return optuna.create_study(
-            study_name=sha256_json(told),
-            storage=storage,
-            pruner=MedianPruner(n_startup_trials=4, n_warmup_steps=1),
-            direction="maximize",
-            load_if_exists=True,
-        )
-    except (SQLAlchemyError, StorageInternalError, RuntimeError) as error:
-        raise DataError(
-            f"{out / STUDY_FILE}: not readable as a search; delete it to begin anew"
-        ) from error
-
-
-def ended(study: Study) -> int:
-    """How many trials have come to an end; one that was killed and is tried again counts once."""
-    trials = study.get_trials(deepcopy=False)
-    again = {RetryHeartbeatStaleTrialCallback.retried_trial_number(trial) for trial in trials}
-    return sum(trial.state in _ENDED and trial.number not in again for trial in trials)
-
-
 def attempt(
     trial: optuna.Trial,
     inputs: Inputs,
@@ -165,13 +145,17 @@ def attempt(
 ) -> float:
     """Train with the values that Optuna chose; returns the figure reached."""
     values = {name: _suggested(trial, name, space) for name, space in wanted.fields.items()}
-    # Named by its values: a trial that was killed is taken up again after its last epoch.
-    place = out / "trials" / sha256_json(values)[:12]
-    track = _stopping(tracked(f"{arch} trial {trial.number}"), trial)
+    begun = trial.study.get_trials()[trial.number]
+    number = number_of(begun)
+    place = out / "trials" / str(number)  # where a trial that was killed left its checkpoint
+    track = _stopping(tracked(f"{arch} trial {number}"), trial)
     try:
         fit = train(inputs, place, arch, changed(config, values), track=track)
     except (optuna.TrialPruned, DataError):
         Checkpoint(place).delete()
+        raise
+    except BaseException:  # Optuna takes an interrupt for a failed trial
+        try_again(trial.study, begun)
         raise
     remove(place)
     return fit.best[FIGURE]
@@ -205,7 +189,7 @@ def write_results(study: Study, out: Path, arch: Arch) -> None:
     """Write table, plot and best settings."""
     table = study.trials_dataframe(attrs=("number", "state", "value", "params", "duration"))
     best = study.best_trial
-    about = f"# Trial {best.number} of {len(table)}, {arch}: {FIGURE} {best.value:.4f}.\n"
+    about = f"# Trial {number_of(best)} of {ended(study)}, {arch}: {FIGURE} {best.value:.4f}.\n"
     with whole_file(out / TABLE_FILE) as partial:
         table.to_csv(partial, index=False)
     with whole_file(out / BEST_FILE) as partial:
@@ -216,7 +200,7 @@ def write_results(study: Study, out: Path, arch: Arch) -> None:
 
 def draw(study: Study) -> Figure:
     """The figure that each whole trial reached, against each searched field."""
-    trials = _reached(study)
+    trials = complete(study)
     fields = sorted(study.best_params)
     figure = Figure(figsize=(2.8 * len(fields), 2.8), layout="constrained")
     plots = figure.subplots(1, len(fields), sharey=True, squeeze=False)[0]
@@ -230,11 +214,6 @@ def draw(study: Study) -> Figure:
         axes.spines[["top", "right"]].set_visible(False)
     plots[0].set_ylabel(FIGURE)
     return figure
-
-
-def _reached(study: Study) -> list[FrozenTrial]:
-    """The trials that came to their end."""
-    return study.get_trials(states=(TrialState.COMPLETE,))
 
 
 def _trial_line(study: Study, trial: FrozenTrial, wanted: SearchConfig) -> str:
@@ -257,15 +236,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--arch", required=True, choices=get_args(Arch), help="the network")
     for place in ("dataset", "validated", "policy"):
         parser.add_argument(f"--{place}", type=Path, default=Path("data") / place)
-    parser.add_argument("--out", type=Path, default=Path("reports/search"), help="folder")
+    parser.add_argument("--out", type=Path, help="folder; reports/search/ARCH")
     args = parser.parse_args(argv)
 
     def run() -> None:
         places = [args.dataset, args.validated, args.policy]
-        refuse_overlap([args.out], places)
+        out = args.out or Path("reports/search") / args.arch
+        refuse_overlap([out], places)
         config = read_section(args.params, TrainConfig)
         wanted = read_section(args.params, SearchConfig)
-        search(read_inputs(*places), args.out, args.arch, config, wanted)
+        search(read_inputs(*places), out, args.arch, config, wanted)
 
     run_or_exit("search", run)
 

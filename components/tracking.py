@@ -17,11 +17,10 @@ from tqdm import tqdm
 from bonexray.artifacts import sha256_json
 from bonexray.registry import TAG_PREFIX, tracking_uri
 from bonexray.trained import TrainingRecord
-from components.fit import EpochRecord
 
 EXPERIMENT = "bonexray-training"
 DIGEST_TAG = f"{TAG_PREFIX}training_sha256"
-"""Of all that a run's weights depend on. A run that was cut off is found by it, and goes on."""
+"""Of all that a run's weights depend on. A run that did not finish is found by it, and goes on."""
 _DATA_DIGEST_LENGTH = 36  # MLflow keeps no more
 
 
@@ -61,7 +60,7 @@ class TrackedRun(AbstractContextManager["TrackedRun"]):
         self._opened = self._lost = False
 
     def __enter__(self) -> Self:
-        """Open the run, or one of the same digest that was cut off."""
+        """Open the run, or one of the same digest that did not finish."""
         self._tell(self._open)
         return self
 
@@ -76,7 +75,7 @@ class TrackedRun(AbstractContextManager["TrackedRun"]):
             with suppress(Exception):  # a lost run is ended too, or the next would stand under it
                 mlflow.end_run("FAILED" if kind else "FINISHED")
 
-    def __call__(self, epoch: EpochRecord) -> None:
+    def __call__(self, epoch: Mapping[str, float]) -> None:
         """Log an epoch's figures."""
         step = int(epoch["epoch"])
         self._tell(lambda: mlflow.log_metrics(dict(epoch), step=step))

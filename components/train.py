@@ -44,9 +44,11 @@ def tracked(name: str, group: Group = ALONE) -> Track:
     """What tells MLflow of a run called `name`, in the group's first process."""
     if group.rank > 0:
         return untracked
-    # Here: MLflow takes seconds to import, and where it is not installed a network can be trained.
-    from components.tracking import tracked_training
-
+    try:  # here: MLflow takes seconds to import, and the other processes do without
+        from components.tracking import tracked_training
+    except ModuleNotFoundError as error:
+        print(f"train: no run is kept in MLflow: {error}")
+        return untracked
     return tracked_training(name)
 
 

@@ -5,6 +5,7 @@ Its runtime `torch-distributed` gives torchrun the nodes' addresses; the step is
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,7 @@ def render_trainjob(
                 "numNodes": nodes,
                 "numProcPerNode": per_node,
                 "resourcesPerNode": {"limits": {"nvidia.com/gpu": per_node}},
+                "env": _environment(),
             },
             "runtimePatches": [
                 {"manager": "bonexray", "trainingRuntimeSpec": _with_pod(_pod(claim))}
@@ -74,6 +76,14 @@ def _flags(config: TrainConfig, arch: Arch) -> list[str]:
         *("--policy", f"{_MOUNT}/data/policy"),
         *("--out", f"{_MOUNT}/models/{arch}"),
     ]
+
+
+def _environment() -> list[dict[str, str]]:
+    """Where the nodes find start weights, and the registry that is set here."""
+    places = {"TORCH_HOME": f"{_MOUNT}/torch"}
+    if registry := os.environ.get("MLFLOW_TRACKING_URI"):
+        places["MLFLOW_TRACKING_URI"] = registry
+    return [{"name": name, "value": value} for name, value in places.items()]
 
 
 def _with_pod(pod: dict[str, Any]) -> dict[str, Any]:

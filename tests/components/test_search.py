@@ -30,38 +30,65 @@ def change(params: Path, section: str, fields: dict[str, Any]) -> None:
     params.write_text(yaml.safe_dump(content))
 
 
-DIES_IN_ITS_SECOND_TRIAL = """
-import os, signal, sys
-from components import search, train
+HURRIED = "from components import search, train, trials; trials.HEARTBEAT = 1; import sys\n"
+DIES_IN_ITS_SECOND_TRIAL = (
+    HURRIED
+    + """
+import os, signal
 save = train.Checkpoint.save
 saved = []
 def save_and_die(self, run, fit):
     save(self, run, fit)
     saved.append(run)
-    if len(saved) == 2:
+    if len(saved) == 3:
         os.kill(os.getpid(), signal.SIGKILL)
 train.Checkpoint.save = save_and_die
 search.main(sys.argv[1:])
 """
+)
 
 
-def test_a_killed_search_goes_on_and_its_best_can_be_applied(
+def test_a_killed_search_goes_on_within_its_trial_and_its_best_can_be_applied(
     flags: list[str], tiny_params: Path, tmp_path: Path
 ) -> None:
+    change(tiny_params, "train", {"epochs": 2})
+    change(tiny_params, "search", {"trials": 2})
     killed = subprocess.run([sys.executable, "-c", DIES_IN_ITS_SECOND_TRIAL, *flags])
     assert killed.returncode == -signal.SIGKILL
     out = tmp_path / "search"
     assert not (out / "best.yaml").exists()
-    main(flags)
+    command = [sys.executable, "-c", HURRIED + "search.main(sys.argv[1:])", *flags]
+    again = subprocess.run(command, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("continuing after epoch 1") == 1
+    assert "2 of 2 trials: complete" in again.stdout
     trials = pd.read_csv(out / "trials.csv")
-    assert (trials["state"] == "COMPLETE").sum() == 3
-    assert trials["params_learning_rate"].nunique() >= 3
+    assert (trials["state"] == "COMPLETE").sum() == 2
     best = trials.loc[trials["value"].idxmax()]
     apply_recipe([str(out / "best.yaml"), "--params", str(tiny_params)])
     config = read_section(str(tiny_params), TrainConfig)
     assert config.learning_rate == pytest.approx(best["params_learning_rate"])
     assert config.schedule == best["params_schedule"]
     assert (out / "trials.png").stat().st_size > 0
+    assert not list((out / "trials").iterdir())
+
+
+def test_an_interrupted_trial_is_tried_again(
+    flags: list[str], tiny_params: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change(tiny_params, "search", {"trials": 1})
+    with monkeypatch.context() as patch:
+        patch.setattr("components.search.train", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            main(flags)
+    main(flags)
+    trials = pd.read_csv(tmp_path / "search/trials.csv")
+    assert trials["state"].tolist() == ["FAIL", "COMPLETE"]
+    assert trials["params_learning_rate"].nunique() == 1
+
+
+def interrupted(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_a_finished_search_tries_no_more_and_one_of_other_data_starts_anew(
@@ -97,7 +124,10 @@ def test_a_trial_whose_loss_is_no_number_fails_alone(
     [
         ({"rate": {"low": 0.1, "high": 1, "log": True}}, "search.fields.rate"),
         ({"schedule": {"choices": ["cosine", "stairs"]}}, "'stairs' is no value of train.schedule"),
-        ({"learning_rate": {"low": 1, "high": 0.1, "log": True}}, "low = 1.0 is not below 0.1"),
+        ({"learning_rate": {"low": 1, "high": 0.1, "log": True}}, "low = 1.0 is not below high"),
+        ({"weight_decay": {"low": 0, "high": 0.1, "log": True}}, "low = 0.0 has no logarithm"),
+        ({"batch_size": {"low": 8, "high": 16, "log": False}}, "a whole number, expected choices"),
+        ({"processes": {"choices": [1, 2]}}, "a search trains one process a trial"),
         (
             {"ema_decay": {"low": 0.1, "high": 1, "log": False}},
             "1.0 is no value of train.ema_decay",
@@ -129,5 +159,7 @@ def test_a_damaged_record_of_trials_stops_with_one_line(
     with pytest.raises(SystemExit, match="1"):
         main(flags)
     error = capsys.readouterr().err
-    assert "study.db: not readable as a search; delete it to begin anew" in error
+    assert (
+        "study.db: not usable as a search: (sqlite3.DatabaseError) file is not a database" in error
+    )
     assert error.count("\n") == 1
