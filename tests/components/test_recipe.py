@@ -36,6 +36,20 @@ def test_the_seeds_recipe_names_every_field_of_training_but_the_machines() -> No
     assert set(params["augment"]) - set(recipe["augment"]) == {"seed"}
 
 
+@pytest.mark.parametrize("shipped", ["params.yaml", "profiles/mura.yaml"])
+def test_what_is_shipped_follows_the_strong_recipe(shipped: str) -> None:
+    recipe = yaml.safe_load((ROOT / "recipes/strong.yaml").read_text())
+    params = yaml.safe_load((ROOT / shipped).read_text())
+    for section, fields in recipe.items():
+        assert {name: params[section][name] for name in fields} == fields
+    of_the_data = {"epochs", "batch_size", "learning_rate", "plateau_patience", "plateau_factor"}
+    assert set(params["train"]) - set(recipe["train"]) - of_the_data == {
+        "seed",
+        "threads",
+        "processes",
+    }
+
+
 @pytest.mark.parametrize(
     ("recipe", "message"),
     [
