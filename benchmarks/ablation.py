@@ -237,8 +237,9 @@ study; its 95 % interval comes from drawing patients and seeds anew.
 A departure earns its place when its interval lies above zero. Of rows that exclude each other
 the better is taken. Three seeds say little of how far seeds scatter, and nothing was corrected
 for the number of rows: what holds is the second table. There `recipes/strong.yaml`, which holds
-what was earned, was trained from seeds {fresh_seeds} beside the seed's recipe, for as many
-epochs, and judged on {fresh_studies} studies that had chosen nothing:
+what was earned and the body-part head, without which no answer names the part, was trained from
+seeds {fresh_seeds} beside the seed's recipe, for as many epochs, and judged on {fresh_studies}
+studies that had chosen nothing:
 
 {final}
 
