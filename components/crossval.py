@@ -10,11 +10,10 @@ folds/N/              the network that was judged on fold N
 A second call goes on where the first was cut off.
 """
 
-import argparse
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pandas as pd
 
@@ -26,7 +25,7 @@ from bonexray.trained import RECORD_FILE, read_record
 from bonexray.verdicts import calibrated_probability
 from components.candidates import load_trained, predict
 from components.group import Group, run_grouped
-from components.inputs import Inputs, learning_and_judging, read_inputs, rows_of
+from components.inputs import Inputs, command_parser, learning_and_judging, read_inputs, rows_of
 from components.scoring import METRICS, studies_of, with_intervals
 from components.start import load_start
 from components.train import tracked, train
@@ -168,15 +167,9 @@ def _summary(arch: Arch, figures: dict[str, Any], out: Path) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m components.crossval",
-        description="Train on all folds but one and judge on that one, for each fold.",
+    parser = command_parser(
+        "crossval", "Train on all folds but one and judge on that one, for each fold."
     )
-    parser.add_argument("--params", default="params.yaml", help="settings of train and evaluate")
-    parser.add_argument("--arch", required=True, choices=get_args(Arch), help="the network")
-    for place in ("dataset", "validated", "policy"):
-        parser.add_argument(f"--{place}", type=Path, default=Path("data") / place)
-    parser.add_argument("--out", type=Path, help="folder; reports/crossval/ARCH")
     args = parser.parse_args(argv)
 
     def run(group: Group, config: TrainConfig) -> None:

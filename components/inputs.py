@@ -1,12 +1,14 @@
 """What a training run learns from and what it is judged on, opened and checked."""
 
+import argparse
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import pandas as pd
 import torch
 
-from bonexray.config import TrainConfig
+from bonexray.config import Arch, TrainConfig
 from bonexray.dataset import dataset_digest, open_images
 from bonexray.errors import ConfigError, DataError
 from bonexray.images import Pixels
@@ -25,6 +27,18 @@ class Inputs:
     policy: Policy
     dataset_sha256: str
     manifest_sha256: str
+
+
+def command_parser(name: str, summary: str) -> argparse.ArgumentParser:
+    """A parser for a command beside the flow that trains on its outputs."""
+    parser = argparse.ArgumentParser(prog=f"python -m components.{name}", description=summary)
+    parser.add_argument("--params", default="params.yaml", help="path of params.yaml")
+    parser.add_argument("--arch", required=True, choices=get_args(Arch), help="the network")
+    parser.add_argument("--dataset", type=Path, default=Path("data/dataset"), help="from ingest")
+    parser.add_argument("--validated", type=Path, default=Path("data/validated"), help="manifest")
+    parser.add_argument("--policy", type=Path, default=Path("data/policy"), help="from augment")
+    parser.add_argument("--out", type=Path, help=f"folder to write; reports/{name}/ARCH")
+    return parser
 
 
 def read_inputs(dataset: Path, validated: Path, policy: Path) -> Inputs:

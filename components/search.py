@@ -10,11 +10,10 @@ trials.png   the figure reached, against each field
 best.yaml    the best trial's settings, for `python -m components.recipe`
 """
 
-import argparse
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import optuna
 import yaml
@@ -32,7 +31,7 @@ from bonexray.network import LimbNet
 from bonexray.trained import TrainingRecord
 from components.checkpoint import Checkpoint
 from components.fit import EpochRecord
-from components.inputs import Inputs, learning_and_judging, read_inputs
+from components.inputs import Inputs, command_parser, learning_and_judging, read_inputs
 from components.start import load_start
 from components.tracking import TrackedRun
 from components.train import Track, tracked, train
@@ -228,15 +227,9 @@ def _trial_line(study: Study, trial: FrozenTrial, wanted: SearchConfig) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m components.search",
-        description="Try training runs of other settings and tell the best as a recipe.",
+    parser = command_parser(
+        "search", "Try training runs of other settings and tell the best as a recipe."
     )
-    parser.add_argument("--params", default="params.yaml", help="settings of train and search")
-    parser.add_argument("--arch", required=True, choices=get_args(Arch), help="the network")
-    for place in ("dataset", "validated", "policy"):
-        parser.add_argument(f"--{place}", type=Path, default=Path("data") / place)
-    parser.add_argument("--out", type=Path, help="folder; reports/search/ARCH")
     args = parser.parse_args(argv)
 
     def run() -> None:
