@@ -74,8 +74,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
     Raises:
         ConfigError: the target is a file, a device, or as in `remove`.
     """
-    if target.exists() and not target.is_dir():
-        raise ConfigError(f"{target}: is no folder, expected the place of one")
+    refuse_file(target)
     partial = scratch_path(target, "partial")
     _clear(partial)
     partial.mkdir(parents=True)
@@ -89,6 +88,12 @@ def whole_folder(target: Path) -> Iterator[Path]:
             partial.rename(target)
         finally:
             remove(partial)
+
+
+def refuse_file(out: Path) -> None:
+    """Refuse a file where a folder is to be written, before hours are spent. Raises ConfigError."""
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out}: is no folder, expected the place of one")
 
 
 def refuse_overlap(outs: Sequence[Path], inputs: Sequence[Path]) -> None:

@@ -22,11 +22,14 @@ def run_or_exit(name: str, run: Callable[[], None]) -> None:
     """Call `run`; print a BonexrayError, or the system's refusal, as one line on stderr.
 
     Raises:
-        SystemExit: with status 1 when the input was at fault. An exception and not a return
-            value, so that a Kubeflow task that calls a step's `main` fails with it.
+        SystemExit: with status 130 when interrupted, 1 when the input was at fault. An exception
+            and not a return value, so that a Kubeflow task that calls a step's `main` fails with it.
     """
     try:
         run()
     except (BonexrayError, OSError) as error:  # OSError: disk full, no permission, no such place
         print(f"{name}: {error}", file=sys.stderr)
         raise SystemExit(1) from error
+    except KeyboardInterrupt as error:
+        print(f"{name}: interrupted", file=sys.stderr)
+        raise SystemExit(130) from error

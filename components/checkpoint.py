@@ -12,6 +12,17 @@ from bonexray.errors import DataError
 from components.fit import Fit
 
 
+_UNREADABLE = (
+    OSError,
+    RuntimeError,
+    ValueError,
+    KeyError,
+    TypeError,
+    UnpicklingError,
+    zipfile.BadZipFile,
+)
+
+
 class Checkpoint:
     """A hidden file; a run that was killed goes on from it."""
 
@@ -27,7 +38,13 @@ class Checkpoint:
             fit: the state.
         """
         with whole_file(self._path) as partial:
-            torch.save({"run": run, "fit": fit.state()}, partial)
+            try:
+                torch.save({"run": run, "fit": fit.state()}, partial)
+            except RuntimeError as error:  # so torch calls a full disk
+                reason = str(error).splitlines()[0]
+                raise OSError(
+                    f"{self._path}: cannot be written, is the disk full? {reason}"
+                ) from error
 
     def restore(self, run: str, fit: Fit, device: torch.device) -> None:
         """Continue from the checkpoint if there is one, and if it is this very run's.
@@ -50,11 +67,12 @@ class Checkpoint:
 
     def _read(self, device: torch.device) -> dict[str, Any]:
         try:
-            if not zipfile.is_zipfile(self._path):
-                raise ValueError("torn")
+            with zipfile.ZipFile(self._path) as archive:
+                if archive.testzip():
+                    raise ValueError("damaged")
             kept: dict[str, Any] = torch.load(self._path, map_location=device, weights_only=True)
             return {"run": kept["run"], "fit": kept["fit"]}
-        except (OSError, RuntimeError, ValueError, KeyError, TypeError, UnpicklingError) as error:
+        except _UNREADABLE as error:
             raise DataError(
                 f"{self._path}: not a whole checkpoint; delete it to start afresh"
             ) from error

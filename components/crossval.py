@@ -17,9 +17,17 @@ from typing import Any
 
 import pandas as pd
 
-from bonexray.artifacts import refuse_overlap, remove, sha256_json, whole_file, write_json
+from bonexray.artifacts import (
+    refuse_file,
+    refuse_overlap,
+    remove,
+    sha256_json,
+    whole_file,
+    write_json,
+)
 from bonexray.command import run_or_exit
 from bonexray.config import Arch, EvaluateConfig, TrainConfig, read_section
+from bonexray.errors import DataError
 from bonexray.network import LimbNet
 from bonexray.trained import RECORD_FILE, read_record
 from bonexray.verdicts import calibrated_probability
@@ -48,6 +56,9 @@ def cross_validate(
         ConfigError: a batch has fewer images than there are processes.
     """
     folds = sorted(int(fold) for fold in set(inputs.manifest["fold"]) - {-1})
+    if not folds:
+        raise DataError("the manifest holds no folds; validate.folds says how many to make")
+    refuse_file(out)
     for fold in folds:  # each, before the first is trained
         learning_and_judging(inputs, config, fold)
     start = load_start(LimbNet(arch), arch, config.start)
@@ -60,7 +71,7 @@ def cross_validate(
             if _is_done(place, inputs, arch, config, start):
                 print(f"crossval: fold {fold} was trained before")
                 continue
-            print(f"crossval: fold {fold} of {len(folds)}", flush=True)
+            print(f"crossval: fold {fold}, {fold + 1} of {len(folds)}", flush=True)
             track = tracked(f"{arch} fold {fold}", group)
             train(inputs, place, arch, config, fold=fold, group=group, track=track)
         if group.rank > 0:
@@ -87,7 +98,10 @@ def unseen(inputs: Inputs, fold: int, place: Path, config: EvaluateConfig) -> pd
     """
     record = read_record(place)
     _, views = rows_of(inputs.manifest, fold)
-    network = load_trained(place, record.arch, config.test_time_flip)
+    try:
+        network = load_trained(place, record.arch, config.test_time_flip)
+    except DataError as error:
+        raise DataError(f"{error}; delete {place} to train it again") from error
     rows, spec = views["row"].to_numpy(), record.policy.image
     logits, _, _ = predict(network, inputs.images, rows, spec, config.batch_size)
     return views.assign(logit=logits, probability=calibrated_probability(logits, 1.0))

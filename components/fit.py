@@ -278,10 +278,10 @@ def _refuse_nan(losses: Tensor, epoch: int) -> None:
     bad = torch.nonzero(~torch.isfinite(losses))
     if len(bad):
         step = int(bad[0])
+        kept = ". The checkpoint of the epoch before is kept" if epoch > 1 else ""
         raise DataError(
             f"the training loss is {losses[step].item()} in epoch {epoch}, step {step + 1} of "
-            f"{len(losses)}, expected a number; a lower train.learning_rate may help. The "
-            "checkpoint of the epoch before is kept"
+            f"{len(losses)}, expected a number; a lower train.learning_rate may help{kept}"
         )
 
 

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -62,7 +63,7 @@ def joined(processes: int) -> Iterator[Group]:
         processes: how many there should be.
 
     Raises:
-        ConfigError: there are more or fewer, or more than this machine has GPUs.
+        ConfigError: there are more or fewer, or more than this machine has GPUs, or cores.
     """
     if not is_grouped():
         yield ALONE
@@ -81,16 +82,22 @@ def joined(processes: int) -> Iterator[Group]:
 
 
 def _refuse_others(processes: int) -> None:
-    started, here = int(os.environ["WORLD_SIZE"]), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    started = int(os.environ["WORLD_SIZE"])
     if started != processes:
         raise ConfigError(
             f"torchrun started {started} processes, but train.processes = {processes}; "
             "weights depend on their number, so it is a parameter"
         )
-    if torch.cuda.is_available() and here > torch.cuda.device_count():
+    _refuse_crowd(processes, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+def _refuse_crowd(processes: int, here: int) -> None:
+    on_gpu = torch.cuda.is_available()
+    places = torch.cuda.device_count() if on_gpu else os.cpu_count() or 1
+    if here > places:
         raise ConfigError(
-            f"train.processes = {processes}, {here} of them here, where there are "
-            f"{torch.cuda.device_count()} GPUs; expected one for each"
+            f"train.processes = {processes}, {here} of them here, where there are {places} "
+            f"{'GPUs' if on_gpu else 'cores'}; expected one for each"
         )
 
 
@@ -119,10 +126,11 @@ def run_grouped(
         run: what each process does.
 
     Raises:
-        ConfigError: torchrun started more processes, or fewer.
+        ConfigError: torchrun started more processes, or fewer, or this machine has too few GPUs.
         SystemExit: with status 1 when a new process failed; it has said why.
     """
     if processes > 1 and not is_grouped():
+        _refuse_crowd(processes, processes)
         _start_processes(processes, main, sys.argv[1:] if argv is None else list(argv))
         return
     with joined(processes) as group:
@@ -156,7 +164,11 @@ def _start_processes(
 
 def _in_process(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> None:
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    main(argv)
+    try:
+        main(argv)
+    except Exception as error:  # which the launcher would keep to itself
+        traceback.print_exc()
+        raise SystemExit(1) from error
 
 
 def _end_with(parent: int) -> None:

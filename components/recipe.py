@@ -29,6 +29,9 @@ def change_params(params: Path, changes: Mapping[str, Mapping[str, Any]]) -> Non
     layout = YAML()
     layout.preserve_quotes = True
     layout.width = 4096
+    for section, fields in read_params(params).items():
+        if not isinstance(fields, dict):
+            raise ConfigError(f"{params}: section {section!r} holds {fields!r}, expected fields")
     document = layout.load(params.read_text(encoding="utf-8"))
     for section, fields in changes.items():
         for name, value in fields.items():

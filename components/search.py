@@ -23,7 +23,7 @@ from optuna.samplers import TPESampler
 from optuna.trial import FrozenTrial
 from pydantic import ValidationError
 
-from bonexray.artifacts import refuse_overlap, remove, whole_file
+from bonexray.artifacts import refuse_file, refuse_overlap, remove, whole_file
 from bonexray.command import run_or_exit
 from bonexray.config import Arch, Between, OneOf, SearchConfig, TrainConfig, read_section
 from bonexray.errors import ConfigError, DataError
@@ -52,6 +52,7 @@ def search(
         DataError: there is too little to learn from, or every trial failed.
     """
     refuse_unusable(config, wanted)
+    refuse_file(out)
     learning_and_judging(inputs, config)
     study = open_trials(out, _fixed(inputs, arch, config, wanted))
     if left_of(study, wanted.trials) > 0:
@@ -62,7 +63,7 @@ def search(
     if not complete(study):
         raise DataError(f"{out}: none of the {wanted.trials} trials came to its end")
     write_results(study, out, arch)
-    print(f"search: the best is trial {number_of(study.best_trial)} -> {out / BEST_FILE}")
+    print(f"search: the best is trial {study.best_trial.number} -> {out / BEST_FILE}")
 
 
 def _fixed(inputs: Inputs, arch: Arch, config: TrainConfig, wanted: SearchConfig) -> list[Any]:
@@ -108,6 +109,8 @@ def refuse_unusable(config: TrainConfig, wanted: SearchConfig) -> None:
 
 def _refuse_field(name: str, space: Between | OneOf) -> None:
     where = f"search.fields.{name}"
+    if name not in TrainConfig.model_fields:
+        raise ConfigError(f"{where}: {name!r} is no field of train")
     if name == "processes":
         raise ConfigError(f"{where}: a search trains one process a trial")
     if isinstance(space, OneOf):
@@ -116,8 +119,7 @@ def _refuse_field(name: str, space: Between | OneOf) -> None:
         raise ConfigError(f"{where}: low = {space.low} is not below high = {space.high}")
     if space.log and space.low <= 0:
         raise ConfigError(f"{where}: low = {space.low} has no logarithm, expected more than 0")
-    field = TrainConfig.model_fields.get(name)
-    if field and field.annotation is int:
+    if TrainConfig.model_fields[name].annotation is int:
         raise ConfigError(f"{where}: train.{name} is a whole number, expected choices")
 
 
@@ -188,7 +190,9 @@ def write_results(study: Study, out: Path, arch: Arch) -> None:
     """Write table, plot and best settings."""
     table = study.trials_dataframe(attrs=("number", "state", "value", "params", "duration"))
     best = study.best_trial
-    about = f"# Trial {number_of(best)} of {ended(study)}, {arch}: {FIGURE} {best.value:.4f}.\n"
+    about = (
+        f"# Trial {best.number}, the best of {ended(study)}, {arch}: {FIGURE} {best.value:.4f}.\n"
+    )
     with whole_file(out / TABLE_FILE) as partial:
         table.to_csv(partial, index=False)
     with whole_file(out / BEST_FILE) as partial:

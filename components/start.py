@@ -78,7 +78,7 @@ def _fill(network: LimbNet, path: Path) -> None:
         heads = {name: kept[name] for name in kept if "_head." in name}
         network.load_state_dict(grey | heads)
     except Exception as error:
-        reason = str(error).splitlines()[0]
+        reason = " ".join(str(error).split())[:200]
         raise DataError(f"{path}: not weights for this network: {reason}") from error
 
 

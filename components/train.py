@@ -11,10 +11,11 @@ from typing import get_args
 
 import pandas as pd
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from tqdm import tqdm
 
-from bonexray.artifacts import refuse_overlap, sha256_json, whole_folder
+from bonexray.artifacts import refuse_file, refuse_overlap, sha256_json, whole_folder
 from bonexray.command import run_or_exit, step_parser
 from bonexray.config import Arch, TrainConfig, read_section
 from bonexray.errors import DataError
@@ -78,6 +79,7 @@ def train(
             is no longer a number, or the GPU's memory does not hold a batch.
         ConfigError: a batch has fewer images than there are processes.
     """
+    refuse_file(out)
     learning_views, judging_views = learning_and_judging(inputs, config, fold)
     device = pick_device(config.threads)
     torch.manual_seed(config.seed)
@@ -98,8 +100,8 @@ def train(
     judging = Source(judging_views, torch.ones(len(judging_views.rows)), device)
     with memory_explained(network, learning, inputs.policy, config, group), track(record) as watch:
         fit = _fit(network.to(device), learning, judging, out, record, group, watch)
-    if group.rank == 0:
-        _write(fit, out, record)
+        if group.rank == 0:
+            _write(fit, out, record)
     return fit
 
 
@@ -141,7 +143,10 @@ def _fit(
 def _write(fit: Fit, out: Path, record: TrainingRecord) -> None:
     with whole_folder(out) as folder:
         weights = {name: value.cpu().contiguous() for name, value in fit.best_weights.items()}
-        save_file(weights, folder / WEIGHTS_FILE)
+        try:
+            save_file(weights, folder / WEIGHTS_FILE)
+        except SafetensorError as error:  # so it calls a full disk
+            raise OSError(f"{out}: weights cannot be written, is the disk full? {error}") from error
         pd.DataFrame(fit.history).to_csv(folder / HISTORY_FILE, index=False)
         write_record(folder, record)
     Checkpoint(out).delete()

@@ -39,9 +39,11 @@ def render_trainjob(
     per_node, left_over = divmod(config.processes, nodes) if nodes > 0 else (0, 1)
     if left_over or not per_node:
         raise ConfigError(
-            f"{params}: train.processes = {config.processes} on --nodes {nodes}; expected the "
-            "same number on each node, at least one"
+            f"{params}: train.processes = {config.processes}, of all nodes together, on --nodes "
+            f"{nodes}; expected the same number on each node, at least one"
         )
+    if not claim:
+        raise ConfigError("--claim is empty, expected the name of a PersistentVolumeClaim")
     manifest = {
         "apiVersion": "trainer.kubeflow.org/v1alpha1",
         "kind": "TrainJob",
@@ -64,7 +66,7 @@ def render_trainjob(
     }
     with whole_file(out) as partial:
         partial.write_text(yaml.safe_dump(manifest, sort_keys=False), encoding="utf-8")
-    print(f"pipeline: {arch} on {nodes} nodes of {per_node} GPUs -> {out}")
+    print(f"pipeline: {arch} in {config.processes} processes on {nodes} nodes -> {out}")
 
 
 def _flags(config: TrainConfig, arch: Arch) -> list[str]:

@@ -79,7 +79,7 @@ def test_an_interrupted_trial_is_tried_again(
     change(tiny_params, "search", {"trials": 1})
     with monkeypatch.context() as patch:
         patch.setattr("components.search.train", interrupted)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(SystemExit, match="130"):
             main(flags)
     main(flags)
     trials = pd.read_csv(tmp_path / "search/trials.csv")

@@ -140,6 +140,44 @@ def test_a_policy_for_another_image_size_is_refused(
     assert "made for images of 64 px" in capsys.readouterr().err
 
 
+def test_a_checkpoint_with_a_damaged_middle_is_not_taken_up(
+    flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    subprocess.run([sys.executable, "-c", KILLED_AFTER_AN_EPOCH, *flags])
+    checkpoint = scratch_path(tmp_path / "resnet18", "checkpoint")
+    content = bytearray(checkpoint.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 2000] = b"\xa5" * 2000
+    checkpoint.write_bytes(content)
+    with pytest.raises(SystemExit, match="1"):
+        main(flags)
+    assert "not a whole checkpoint" in capsys.readouterr().err
+
+
+def test_a_file_in_the_place_of_the_output_stops_before_anything_is_trained(
+    flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "resnet18").write_text("")
+    with pytest.raises(SystemExit, match="1"):
+        main(flags)
+    said = capsys.readouterr()
+    assert "is no folder, expected the place of one" in said.err
+    assert "epoch" not in said.out
+
+
+def test_more_processes_than_the_machine_can_hold_are_refused_before_any_starts(
+    flags: list[str], tiny_params: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    params = yaml.safe_load(tiny_params.read_text())
+    params["train"]["processes"] = 99_999
+    tiny_params.write_text(yaml.safe_dump(params))
+    with pytest.raises(SystemExit, match="1"):
+        main(flags)
+    error = capsys.readouterr().err
+    assert "train.processes = 99999" in error
+    assert error.count("\n") == 1
+
+
 @pytest.mark.parametrize("missing", ["--dataset", "--validated", "--policy"])
 def test_an_input_that_is_not_there_is_named(
     flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], missing: str

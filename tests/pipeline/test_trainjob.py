@@ -81,6 +81,6 @@ def test_nodes_that_cannot_share_the_processes_evenly_are_refused(
     with pytest.raises(SystemExit, match="1"):
         render(nodes)
     error = capsys.readouterr().err
-    assert f"train.processes = 8 on --nodes {nodes}" in error
+    assert f"train.processes = 8, of all nodes together, on --nodes {nodes}" in error
     assert error.count("\n") == 1
     assert not (tmp_path / "trainjob.yaml").exists()
