@@ -23,7 +23,7 @@ def run_or_exit(name: str, run: Callable[[], None]) -> None:
 
     Raises:
         SystemExit: with status 130 when interrupted, 1 when the input was at fault. An exception
-            and not a return value, so that a Kubeflow task that calls a step's `main` fails with it.
+            and not a return value, so that a Kubeflow task that calls a `main` fails with it.
     """
     try:
         run()

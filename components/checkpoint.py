@@ -11,7 +11,6 @@ from bonexray.artifacts import remove, scratch_path, whole_file
 from bonexray.errors import DataError
 from components.fit import Fit
 
-
 _UNREADABLE = (
     OSError,
     RuntimeError,
