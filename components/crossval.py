@@ -25,7 +25,6 @@ from bonexray.artifacts import (
     whole_file,
     write_json,
 )
-from bonexray.command import run_or_exit
 from bonexray.config import Arch, EvaluateConfig, TrainConfig, read_section
 from bonexray.errors import DataError
 from bonexray.network import LimbNet
@@ -186,18 +185,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     args = parser.parse_args(argv)
 
-    def run(group: Group, config: TrainConfig) -> None:
+    def run(config: TrainConfig, group: Group) -> None:
         places = [args.dataset, args.validated, args.policy]
         out = args.out or Path("reports/crossval") / args.arch
         refuse_overlap([out], places)
         judging = read_section(args.params, EvaluateConfig)
         cross_validate(read_inputs(*places), out, args.arch, config, judging, group)
 
-    def start() -> None:
-        config = read_section(args.params, TrainConfig)
-        run_grouped(config.processes, main, argv, lambda group: run(group, config))
-
-    run_or_exit("crossval", start)
+    run_grouped("crossval", args.params, main, argv, run)
 
 
 if __name__ == "__main__":

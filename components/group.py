@@ -24,6 +24,8 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalEx
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from bonexray.command import run_or_exit
+from bonexray.config import TrainConfig, read_section
 from bonexray.errors import ConfigError
 
 
@@ -50,7 +52,7 @@ _FIRST_SPEAKS = 5.0
 """Seconds within which torchrun ends the others when the first has failed."""
 
 
-def is_grouped() -> bool:
+def _is_grouped() -> bool:
     """Whether torchrun, or `run_grouped`, started this process."""
     return {"RANK", "WORLD_SIZE"} <= set(os.environ)
 
@@ -65,7 +67,7 @@ def joined(processes: int) -> Iterator[Group]:
     Raises:
         ConfigError: there are more or fewer, or more than this machine has GPUs, or cores.
     """
-    if not is_grouped():
+    if not _is_grouped():
         yield ALONE
         return
     with _silenced() if int(os.environ["RANK"]) else contextlib.nullcontext():
@@ -112,29 +114,35 @@ def _silenced() -> Iterator[None]:
 
 
 def run_grouped(
-    processes: int,
+    name: str,
+    params: str,
     main: Callable[[Sequence[str]], None],
     argv: Sequence[str] | None,
-    run: Callable[[Group], None],
+    run: Callable[[TrainConfig, Group], None],
 ) -> None:
-    """Call `run` in each of some processes, started here unless torchrun has done it.
+    """Call `run` in each of `train.processes` processes, started here unless torchrun has done it.
 
     Args:
-        processes: how many. One is this process itself.
+        name: of the command, as `run_or_exit` takes it.
+        params: path of params.yaml, or its section `train` as JSON.
         main: the command line that this is called from; new processes enter there.
         argv: its arguments; None for this program's own.
         run: what each process does.
 
     Raises:
-        ConfigError: torchrun started more processes, or fewer, or this machine has too few GPUs.
-        SystemExit: with status 1 when a new process failed; it has said why.
+        SystemExit: as `run_or_exit`, and when a new process failed; it has said why.
     """
-    if processes > 1 and not is_grouped():
-        _refuse_crowd(processes, processes)
-        _start_processes(processes, main, sys.argv[1:] if argv is None else list(argv))
-        return
-    with joined(processes) as group:
-        run(group)
+
+    def start() -> None:
+        config = read_section(params, TrainConfig)
+        if config.processes > 1 and not _is_grouped():
+            _refuse_crowd(config.processes, config.processes)
+            _start_processes(config.processes, main, sys.argv[1:] if argv is None else list(argv))
+            return
+        with joined(config.processes) as group:
+            run(config, group)
+
+    run_or_exit(name, start)
 
 
 def _start_processes(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import pandas as pd
 import yaml
 from matplotlib.figure import Figure
 from optuna import Study
@@ -63,7 +64,7 @@ def search(
     if not complete(study):
         raise DataError(f"{out}: none of the {wanted.trials} trials came to its end")
     write_results(study, out, arch)
-    print(f"search: the best is trial {study.best_trial.number} -> {out / BEST_FILE}")
+    print(f"search: the best is trial {number_of(study.best_trial)} -> {out / BEST_FILE}")
 
 
 def _fixed(inputs: Inputs, arch: Arch, config: TrainConfig, wanted: SearchConfig) -> list[Any]:
@@ -188,10 +189,13 @@ def _stopping(track: Track, trial: optuna.Trial) -> Track:
 
 def write_results(study: Study, out: Path, arch: Arch) -> None:
     """Write table, plot and best settings."""
-    table = study.trials_dataframe(attrs=("number", "state", "value", "params", "duration"))
+    table = pd.DataFrame(
+        {"trial": number_of(trial), "state": trial.state.name, FIGURE: trial.value} | trial.params
+        for trial in ended(study)
+    )
     best = study.best_trial
     about = (
-        f"# Trial {best.number}, the best of {ended(study)}, {arch}: {FIGURE} {best.value:.4f}.\n"
+        f"# Trial {number_of(best)}, the best of {len(table)}, {arch}: {FIGURE} {best.value:.4f}.\n"
     )
     with whole_file(out / TABLE_FILE) as partial:
         table.to_csv(partial, index=False)
@@ -226,7 +230,7 @@ def _trial_line(study: Study, trial: FrozenTrial, wanted: SearchConfig) -> str:
     )
     figure = f" {FIGURE} {trial.value:.4f}" if trial.value is not None else ""
     outcome = trial.state.name.lower()
-    return f"search: {ended(study)} of {wanted.trials} trials: {outcome}{figure} with {values}"
+    return f"search: {len(ended(study))} of {wanted.trials} trials: {outcome}{figure} with {values}"
 
 
 def main(argv: Sequence[str] | None = None) -> None:

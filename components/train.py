@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 
 from bonexray.artifacts import refuse_file, refuse_overlap, sha256_json, whole_folder
-from bonexray.command import run_or_exit, step_parser
-from bonexray.config import Arch, TrainConfig, read_section
+from bonexray.command import step_parser
+from bonexray.config import Arch, TrainConfig
 from bonexray.errors import DataError
 from bonexray.network import LimbNet
 from bonexray.trained import HISTORY_FILE, WEIGHTS_FILE, TrainingRecord, write_record
@@ -173,17 +173,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     args = parser.parse_args(argv)
 
-    def run(group: Group, config: TrainConfig) -> None:
+    def run(config: TrainConfig, group: Group) -> None:
         places = [args.dataset, args.validated, args.policy]
         refuse_overlap([args.out], places)
         inputs = read_inputs(*places)
         train(inputs, args.out, args.arch, config, group=group, track=tracked(args.arch, group))
 
-    def start() -> None:
-        config = read_section(args.params, TrainConfig)
-        run_grouped(config.processes, main, argv, lambda group: run(group, config))
-
-    run_or_exit("train", start)
+    run_grouped("train", args.params, main, argv, run)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,6 @@ from bonexray.errors import DataError
 STUDY_FILE = "study.db"
 HEARTBEAT = 10
 """Seconds between signs of life; a trial without any for three times as long is tried again."""
-_ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
 def open_trials(out: Path, told: Any) -> Study:
@@ -72,31 +71,36 @@ def left_of(study: Study, wanted: int) -> int:
 
     Waits while others' trials are the last: one of them may have been killed, and be tried again.
     """
+    said = False
     while True:
         optuna.storages.fail_stale_trials(study)
-        running = _count(study, (TrialState.RUNNING,))
-        left = wanted - ended(study)
+        running = len(trials_of(study, TrialState.RUNNING))
+        left = wanted - len(ended(study))
         if left <= 0 or left > running:
             return left - running
+        if not said:
+            print(f"search: waiting for {running} trials that run, or were killed", flush=True)
+            said = True
         time.sleep(HEARTBEAT / 2)
 
 
-def ended(study: Study) -> int:
-    """How many trials have come to an end, those that are tried again not counted."""
-    return _count(study, _ENDED)
+def trials_of(study: Study, *states: TrialState) -> list[FrozenTrial]:
+    """The trials in some states; of one that was tried again, the last attempt alone."""
+    trials = study.get_trials(deepcopy=False)
+    again = {number for trial in trials for number in trial.system_attrs.get("retry_history", [])}
+    return [trial for trial in trials if trial.state in states and trial.number not in again]
+
+
+def ended(study: Study) -> list[FrozenTrial]:
+    """The trials that have come to an end, whatever it was."""
+    return trials_of(study, TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
 def complete(study: Study) -> list[FrozenTrial]:
     """The trials that reached a figure."""
-    return study.get_trials(states=(TrialState.COMPLETE,))
+    return trials_of(study, TrialState.COMPLETE)
 
 
 def try_again(study: Study, trial: FrozenTrial) -> None:
     """Let a trial that was interrupted be tried once more."""
     RetryHeartbeatStaleTrialCallback()(study, trial)
-
-
-def _count(study: Study, states: tuple[TrialState, ...]) -> int:
-    trials = study.get_trials(deepcopy=False)
-    again = {number for trial in trials for number in trial.system_attrs.get("retry_history", [])}
-    return sum(trial.state in states and trial.number not in again for trial in trials)

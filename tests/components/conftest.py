@@ -1,13 +1,33 @@
-"""A small task that a network learns in seconds, for the tests of the training loop."""
+"""What tests of several steps share: a small task for the loop, ingest and validate as called."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+import yaml
 
 from bonexray.config import AugmentConfig, TrainConfig
 from bonexray.images import ImageSpec
 from bonexray.policy import Policy
+from bonexray.tables import read_index
+from components import validate
 from components.batches import Source, Views
+from components.ingest import main as ingest_main
+
+
+@pytest.fixture(scope="session")
+def places(tiny_workspace: Path) -> list[str]:
+    """Flags that name what a training reads, on the tiny set."""
+    data = tiny_workspace / "data"
+    return ["--dataset", str(data / "dataset"), "--validated", str(data / "validated")] + [
+        "--policy",
+        str(data / "policy"),
+    ]
 
 
 def seed_recipe() -> TrainConfig:
@@ -80,3 +100,53 @@ def learning() -> Source:
 @pytest.fixture
 def judging() -> Source:
     return blobs(32, seed=1)
+
+
+@pytest.fixture
+def ingest(tiny_params: Path, tmp_path: Path) -> Callable[[Path], Path]:
+    """Ingest an archive; returns the folder it wrote."""
+
+    def run(archive: Path) -> Path:
+        out = tmp_path / "dataset"
+        ingest_main(["--params", str(tiny_params), "--archive", str(archive), "--out", str(out)])
+        return out
+
+    return run
+
+
+@pytest.fixture
+def check(tiny_workspace: Path, tiny_params: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Validate an index made from the tiny one; returns the folder of `validated` and `report`."""
+
+    def run(index: pd.DataFrame, **settings: float) -> Path:
+        (tmp_path / "dataset").mkdir()
+        index.to_parquet(tmp_path / "dataset/index.parquet")
+        for name in ("images.npy", "origin.json"):
+            (tmp_path / "dataset" / name).symlink_to(tiny_workspace / "data/dataset" / name)
+        params = yaml.safe_load(tiny_params.read_text())
+        params["validate"] |= settings
+        tiny_params.write_text(yaml.safe_dump(params))
+        validate.main(
+            ["--params", str(tiny_params), "--dataset", str(tmp_path / "dataset")]
+            + ["--splits", str(tmp_path / "splits.csv")]
+            + ["--reference", str(tmp_path / "profile.json")]
+            + ["--out", str(tmp_path / "validated"), "--report", str(tmp_path / "report")]
+        )
+        return tmp_path
+
+    return run
+
+
+@pytest.fixture
+def index(tiny_workspace: Path) -> pd.DataFrame:
+    return read_index(tiny_workspace / "data/dataset")
+
+
+@pytest.fixture
+def report() -> Callable[[Path], dict[str, Any]]:
+    """Read the report of what `check` ran."""
+
+    def read(folder: Path) -> dict[str, Any]:
+        return json.loads((folder / "report/report.json").read_text())
+
+    return read

@@ -12,16 +12,15 @@ from components.crossval import main
 
 
 @pytest.fixture(scope="module")
-def flags(tiny_workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    data, out = tiny_workspace / "data", tmp_path_factory.mktemp("crossval")
+def flags(
+    places: list[str], tiny_workspace: Path, tmp_path_factory: pytest.TempPathFactory
+) -> list[str]:
+    out = tmp_path_factory.mktemp("crossval")
     params = yaml.safe_load((tiny_workspace / "params.yaml").read_text())
     params["train"]["epochs"] = 1
     (out / "params.yaml").write_text(yaml.safe_dump(params))
-    return (
-        ["--params", str(out / "params.yaml"), "--arch", "resnet18", "--out", str(out / "folds")]
-        + ["--dataset", str(data / "dataset"), "--validated", str(data / "validated")]
-        + ["--policy", str(data / "policy")]
-    )
+    settings = ["--params", str(out / "params.yaml"), "--arch", "resnet18"]
+    return [*settings, "--out", str(out / "folds"), *places]
 
 
 @pytest.fixture(scope="module")

@@ -56,17 +56,13 @@ def test_shares_are_disjoint_whole_and_differ_by_one_at_most() -> None:
 
 
 @pytest.fixture
-def flags(tiny_workspace: Path, tiny_params: Path, tmp_path: Path) -> list[str]:
+def flags(places: list[str], tiny_params: Path, tmp_path: Path) -> list[str]:
     """A run of two processes."""
     params = yaml.safe_load(tiny_params.read_text())
     params["train"] |= {"processes": 2, "epochs": 3}
     tiny_params.write_text(yaml.safe_dump(params))
-    data = tiny_workspace / "data"
-    return (
-        ["--params", str(tiny_params), "--arch", "resnet18", "--dataset", str(data / "dataset")]
-        + ["--validated", str(data / "validated"), "--policy", str(data / "policy")]
-        + ["--out", str(tmp_path / "resnet18")]
-    )
+    out = str(tmp_path / "resnet18")
+    return ["--params", str(tiny_params), "--arch", "resnet18", "--out", out, *places]
 
 
 @pytest.mark.slow

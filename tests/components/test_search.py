@@ -1,4 +1,5 @@
 import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -14,14 +15,10 @@ from components.search import main
 
 
 @pytest.fixture
-def flags(tiny_workspace: Path, tiny_params: Path, tmp_path: Path) -> list[str]:
-    data = tiny_workspace / "data"
+def flags(places: list[str], tiny_params: Path, tmp_path: Path) -> list[str]:
     change(tiny_params, "train", {"epochs": 1})
-    return (
-        ["--params", str(tiny_params), "--arch", "resnet18", "--out", str(tmp_path / "search")]
-        + ["--dataset", str(data / "dataset"), "--validated", str(data / "validated")]
-        + ["--policy", str(data / "policy")]
-    )
+    out = str(tmp_path / "search")
+    return ["--params", str(tiny_params), "--arch", "resnet18", "--out", out, *places]
 
 
 def change(params: Path, section: str, fields: dict[str, Any]) -> None:
@@ -63,12 +60,13 @@ def test_a_killed_search_goes_on_within_its_trial_and_its_best_can_be_applied(
     assert again.stdout.count("continuing after epoch 1") == 1
     assert "2 of 2 trials: complete" in again.stdout
     trials = pd.read_csv(out / "trials.csv")
-    assert (trials["state"] == "COMPLETE").sum() == 2
-    best = trials.loc[trials["value"].idxmax()]
+    assert trials["state"].tolist() == ["COMPLETE", "COMPLETE"]
+    assert trials["trial"].tolist() == [0, 1]
+    best = trials.loc[trials["val_auroc"].idxmax()]
     apply_recipe([str(out / "best.yaml"), "--params", str(tiny_params)])
     config = read_section(str(tiny_params), TrainConfig)
-    assert config.learning_rate == pytest.approx(best["params_learning_rate"])
-    assert config.schedule == best["params_schedule"]
+    assert config.learning_rate == pytest.approx(best["learning_rate"])
+    assert config.schedule == best["schedule"]
     assert (out / "trials.png").stat().st_size > 0
     assert not list((out / "trials").iterdir())
 
@@ -83,8 +81,12 @@ def test_an_interrupted_trial_is_tried_again(
             main(flags)
     main(flags)
     trials = pd.read_csv(tmp_path / "search/trials.csv")
-    assert trials["state"].tolist() == ["FAIL", "COMPLETE"]
-    assert trials["params_learning_rate"].nunique() == 1
+    assert trials[["trial", "state"]].to_numpy().tolist() == [[0, "COMPLETE"]]
+    with sqlite3.connect(tmp_path / "search/study.db") as record:
+        tried = record.execute(
+            "SELECT param_value FROM trial_params WHERE param_name = 'learning_rate'"
+        )
+        assert len({value for (value,) in tried}) == 1
 
 
 def interrupted(*_: object, **__: object) -> None:

@@ -20,16 +20,12 @@ SETTINGS = {"epochs": 3, "batch_size": 32}
 
 
 @pytest.fixture
-def flags(tiny_workspace: Path, tiny_params: Path, tmp_path: Path) -> list[str]:
+def flags(places: list[str], tiny_params: Path, tmp_path: Path) -> list[str]:
     params = yaml.safe_load(tiny_params.read_text())
     params["train"] |= SETTINGS
     tiny_params.write_text(yaml.safe_dump(params))
-    data = tiny_workspace / "data"
-    return (
-        ["--params", str(tiny_params), "--arch", "resnet18", "--dataset", str(data / "dataset")]
-        + ["--validated", str(data / "validated"), "--policy", str(data / "policy")]
-        + ["--out", str(tmp_path / "resnet18")]
-    )
+    out = str(tmp_path / "resnet18")
+    return ["--params", str(tiny_params), "--arch", "resnet18", "--out", out, *places]
 
 
 def test_a_run_leaves_weights_history_and_record_and_no_checkpoint(
