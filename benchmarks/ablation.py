@@ -25,15 +25,16 @@ from matplotlib.figure import Figure
 
 from benchmarks.simulator import start_flow
 from bonexray.artifacts import whole_file
+from bonexray.bootstrap import interval, redraws
 from bonexray.dataset import open_images
-from bonexray.metrics import auroc, interval, redraws
+from bonexray.metrics import auroc
+from bonexray.scoring import studies_of
 from bonexray.tables import read_manifest
 from bonexray.trained import read_record
-from bonexray.verdicts import calibrated_probability
+from bonexray.verdicts import MEAN_RULE, UNCALIBRATED
 from components import augment, train
 from components.candidates import load_trained, predict
 from components.recipe import change_params, read_recipe
-from components.scoring import studies_of
 
 ROOT = Path(__file__).parents[1]
 Changes = Mapping[str, Mapping[str, Any]]
@@ -124,14 +125,15 @@ def judged(folder: Path, run: Run) -> Path:
         augment.main(["--params", str(params), *data, "--out", str(policy)])
         train.main(["--params", str(params), "--arch", "resnet18", *data,
                     "--policy", str(policy), "--out", str(model)])  # fmt: skip
-    network = load_trained(model, "resnet18", settings["evaluate"]["test_time_flip"])
+    record = read_record(model)
+    network = load_trained(model, record, settings["evaluate"]["test_time_flip"])
     place = prepared(folder, run.judged_on, size)
     views = read_manifest(place / "validated")
-    spec, rows = read_record(model).policy.image, views["row"].to_numpy()
-    logits, _, _ = predict(network, open_images(place / "dataset"), rows, spec, 64)
-    views["probability"] = calibrated_probability(logits, 1.0)
+    spec, rows = record.policy.image, views["row"].to_numpy()
+    outputs = predict(network, open_images(place / "dataset"), rows, spec, 64)
+    read = views.assign(logit=outputs.logits, refused="", study_part=views["body_part"])
     with whole_file(studies) as partial:
-        studies_of(views).to_parquet(partial, index=False)
+        studies_of(read, MEAN_RULE, UNCALIBRATED).to_parquet(partial, index=False)
     return studies
 
 
@@ -153,20 +155,19 @@ def gain(base: Sequence[Path], other: Sequence[Path]) -> Gain:
     ]
     labels = pairs[0]["label"].to_numpy()
 
-    def aurocs(at: npt.NDArray[np.integer], column: str) -> npt.NDArray[np.float64]:
-        return np.array([auroc(labels[at], pair[column].to_numpy()[at]) for pair in pairs])
+    def aurocs(column: str, weights: npt.NDArray[Any] | None = None) -> npt.NDArray[np.float64]:
+        return np.stack([auroc(labels, pair[column].to_numpy(), weights) for pair in pairs], -1)
 
-    def gains(at: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
-        return aurocs(at, "probability_y") - aurocs(at, "probability_x")
+    def gains(weights: npt.NDArray[Any] | None = None) -> npt.NDArray[np.float64]:
+        return aurocs("probability_y", weights) - aurocs("probability_x", weights)
 
-    everything = np.arange(len(labels))
     generator = np.random.default_rng(0)
-    drawn = [
-        gains(at)[generator.integers(len(pairs), size=len(pairs))].mean()
-        for at in redraws(pairs[0]["patient"].to_numpy(), draws=DRAWS, seed=0)
-    ]
-    mean_auroc = float(aurocs(everything, "probability_y").mean())
-    return Gain(mean_auroc, float(gains(everything).mean()), *interval(np.array(drawn)))
+    drawn = []
+    for weights in redraws(pairs[0]["patient"].to_numpy(), draws=DRAWS, seed=0):
+        seeds = generator.integers(len(pairs), size=(len(weights), len(pairs)))
+        drawn.append(np.take_along_axis(gains(weights), seeds, axis=1).mean(axis=1))
+    mean_auroc = float(aurocs("probability_y").mean())
+    return Gain(mean_auroc, float(gains().mean()), *interval(np.concatenate(drawn)))
 
 
 def judged_all(folder: Path, runs: Sequence[Run]) -> dict[str, list[Path]]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from bonexray.errors import ConfigError
 
@@ -157,6 +157,23 @@ class SearchConfig(Section):
     """Field of the section `train` -> its values."""
 
 
+class Rule(Section):
+    """One rule of the gate: a figure of metrics.json and its bound."""
+
+    figure: Annotated[str, Field(min_length=1)]
+    """Path in metrics.json, such as `test/study/auroc_low`."""
+    at_least: float | None = None
+    at_most: float | None = None
+    severity: Literal["critical", "warning", "info"]
+    """Broken, `critical` stops the flow and `warning` wants an approver's override."""
+
+    @model_validator(mode="after")
+    def _one_bound(self) -> "Rule":
+        if (self.at_least is None) == (self.at_most is None):
+            raise ValueError("expected one of at_least and at_most")
+        return self
+
+
 class EvaluateConfig(Section):
     """How the trained networks are judged."""
 
@@ -170,8 +187,9 @@ class EvaluateConfig(Section):
     """Aimed at on `val` by the operating point below which a study is negative."""
     specificity: Annotated[float, Field(gt=0, lt=1)]
     """Aimed at on `val` by the operating point above which a study is positive."""
-    min_test_study_auroc: Fraction
-    """The gate: the lower end of the 95 % interval must not be below it."""
+    refused_fraction: Annotated[float, Field(gt=0, lt=0.5)]
+    """Share of the good views of `val` that abstention may cost."""
+    gate: Annotated[tuple[Rule, ...], Field(min_length=1)]
 
 
 class RegisterConfig(Section):

@@ -2,6 +2,7 @@
 
 images.npy      (N, S, S) uint8, one letterboxed image a file of the archive
 index.parquet   N rows, what ingest saw of each file (`bonexray.tables` reads it)
+truth.parquet   what was planted in simulated images (`bonexray.tables` reads it)
 origin.json     what the archive claims to be
 """
 
@@ -16,6 +17,7 @@ from bonexray.images import Pixels
 
 IMAGES_FILE = "images.npy"
 INDEX_FILE = "index.parquet"
+TRUTH_FILE = "truth.parquet"
 ORIGIN_FILE = "origin.json"
 
 

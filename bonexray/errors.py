@@ -5,7 +5,9 @@ BonexrayError
   ├── DataError      an archive, an index or a step's input is missing or not what it claims
   ├── ImageError     bytes that are not an image we accept
   │     └── TooManyPixelsError   an image that would unpack to more than we hold in memory
-  ├── BundleError    a bundle that is incomplete, altered or of another format
+  ├── SealError      a sealed folder whose files are not those that its manifest names
+  │     ├── BundleError    a bundle that is incomplete, altered or of another format
+  │     └── PackError      a release pack whose figures are not those of its predictions
   ├── WorkerError    a worker process was killed before its work was done
   ├── GateError      the data or the model was checked and refused; a report says why
   └── RegistryError  the model registry does not hold what was asked for
@@ -35,8 +37,16 @@ class TooManyPixelsError(ImageError):
     """An image that would unpack to more pixels than we hold in memory: a decompression bomb."""
 
 
-class BundleError(BonexrayError):
+class SealError(BonexrayError):
+    """A sealed folder whose files are not those that its manifest names."""
+
+
+class BundleError(SealError):
     """A bundle that is incomplete, altered or of another format."""
+
+
+class PackError(SealError):
+    """A release pack whose figures are not those of its predictions."""
 
 
 class WorkerError(BonexrayError):

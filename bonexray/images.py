@@ -88,10 +88,15 @@ def to_grey(image: Image.Image) -> Image.Image:
     return image.convert("L")
 
 
+def fitted_size(width: int, height: int, size: int) -> tuple[int, int]:
+    """Width and height of an image whose long side is fitted to `size`, in pixels."""
+    scale = size / max(width, height)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
 def fit(grey: Image.Image, size: int) -> Pixels:
     """Fit the long side of a grey image to `size`, its aspect ratio kept: (h, w) uint8."""
-    scale = size / max(grey.size)
-    fitted = (max(1, round(grey.width * scale)), max(1, round(grey.height * scale)))
+    fitted = fitted_size(grey.width, grey.height, size)
     # The gap: means of whole pixels first, then bilinear. A third of the time, and within one grey.
     return np.asarray(grey.resize(fitted, Image.Resampling.BILINEAR, reducing_gap=1.0))
 
@@ -108,6 +113,17 @@ def letterbox(fitted: Pixels, size: int) -> Pixels:
 def read_square(data: bytes, size: int) -> Pixels:
     """Encoded bytes -> (S, S) uint8. Raises ImageError as `open_image` does."""
     return letterbox(fit(to_grey(open_image(data)), size), size)
+
+
+def refit(squares: Pixels, size: int) -> Pixels:
+    """Packed squares (n, S, S) at another size, (n, `size`, `size`), for a network that reads it.
+
+    Not quite what `read_square` makes of the file: the pixels between are gone.
+    """
+    if squares.shape[1] == size:
+        return squares
+    grey = [Image.fromarray(square) for square in squares]
+    return np.stack([fit(image, size) for image in grey])
 
 
 def normalise(squares: Pixels, spec: ImageSpec) -> npt.NDArray[np.float32]:

@@ -1,142 +1,201 @@
-"""Figures of merit and their intervals, on NumPy arrays. Knows no file and no network.
+"""Figures of merit, on NumPy arrays. Knows no file and no network.
 
-N is the number of scored items (views or studies).
+Every metric is weighted, and takes many rows of weights at once: a redraw of a bootstrap is a row
+of how often each item was drawn.
+
+N is the number of scored items (views or studies); `...` are the redraws, or nothing.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 Labels = npt.NDArray[np.integer]
 Scores = npt.NDArray[np.floating]
-Metric = Callable[[Labels, Scores], float]
+Weights = npt.NDArray[np.floating]
+Values = Any
+"""float64: an array of shape (...), a number where there is one row of weights or none."""
+Metric = Callable[..., Values]
+"""Of labels (N,) 0 or 1, scores (N,) and weights (..., N); NaN where it is undefined."""
 
 _EPSILON = 1e-12
+_BINS = 10
 
 
-def accuracy(labels: Labels, probabilities: Scores) -> float:
+def accuracy(labels: Labels, probabilities: Scores, weights: Weights | None = None) -> Values:
     """Share of items whose probability is on their label's side of 0.5."""
-    return float(np.mean((probabilities > 0.5) == labels))
+    return _mean((probabilities > 0.5) == labels, weights)
 
 
-def cross_entropy(labels: Labels, probabilities: Scores) -> float:
+def cross_entropy(labels: Labels, probabilities: Scores, weights: Weights | None = None) -> Values:
     """Mean negative log-likelihood in nats."""
     likelihood = np.where(labels == 1, probabilities, 1 - probabilities)
-    return float(-np.mean(np.log(np.clip(likelihood, _EPSILON, 1))))
+    return _mean(-np.log(np.clip(likelihood, _EPSILON, 1)), weights)
 
 
-def auroc(labels: Labels, scores: Scores) -> float:
+def brier(labels: Labels, probabilities: Scores, weights: Weights | None = None) -> Values:
+    """Mean squared distance of probability and label (Brier, Monthly Weather Review, 1950)."""
+    return _mean((probabilities - labels) ** 2, weights)
+
+
+def auroc(labels: Labels, scores: Scores, weights: Weights | None = None) -> Values:
     """Area under the ROC curve: chance that an abnormal item scores above a normal one.
 
     Ties count half. NaN when only one label is present.
     """
-    positives = int(np.sum(labels == 1))
-    negatives = len(labels) - positives
-    if positives == 0 or negatives == 0:
-        return float("nan")
-    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    mean_rank = last - (counts - 1) / 2  # ranks count from 1
-    rank_sum = float(np.sum(mean_rank[inverse][labels == 1]))
-    return (rank_sum - positives * (positives + 1) / 2) / (positives * negatives)
+    abnormal, normal = _above(labels, scores, weights)
+    # Each step of the curve is a trapezoid: a tie's items are passed at once.
+    before = np.concatenate([np.zeros_like(abnormal[..., :1]), abnormal[..., :-1]], axis=-1)
+    steps = np.diff(normal, axis=-1, prepend=0)
+    area = ((abnormal + before) / 2 * steps).sum(axis=-1)
+    return _ratio(area, abnormal[..., -1] * normal[..., -1])
 
 
-def cohen_kappa(labels: Labels, probabilities: Scores) -> float:
+def auprc(labels: Labels, scores: Scores, weights: Weights | None = None) -> Values:
+    """Area under the precision-recall curve, as average precision: no interpolation.
+
+    NaN when nothing is abnormal.
+    """
+    abnormal, normal = _above(labels, scores, weights)
+    precision = _ratio(abnormal, abnormal + normal, undefined=0.0)
+    steps = np.diff(abnormal, axis=-1, prepend=0)
+    return _ratio((precision * steps).sum(axis=-1), abnormal[..., -1])
+
+
+def sensitivity(labels: Labels, probabilities: Scores, weights: Weights | None = None) -> Values:
+    """Share of abnormal items above 0.5. NaN when there is none."""
+    true_positive, _, _, false_negative = _confusion(labels, probabilities, weights)
+    return _ratio(true_positive, true_positive + false_negative)
+
+
+def specificity(labels: Labels, probabilities: Scores, weights: Weights | None = None) -> Values:
+    """Share of normal items not above 0.5. NaN when there is none."""
+    _, false_positive, true_negative, _ = _confusion(labels, probabilities, weights)
+    return _ratio(true_negative, true_negative + false_positive)
+
+
+def ppv(labels: Labels, probabilities: Scores, weights: Weights | None = None) -> Values:
+    """Positive predictive value: share of items above 0.5 that are abnormal; NaN without any."""
+    true_positive, false_positive, _, _ = _confusion(labels, probabilities, weights)
+    return _ratio(true_positive, true_positive + false_positive)
+
+
+def npv(labels: Labels, probabilities: Scores, weights: Weights | None = None) -> Values:
+    """Negative predictive value: share of the other items that are normal; NaN without any."""
+    _, _, true_negative, false_negative = _confusion(labels, probabilities, weights)
+    return _ratio(true_negative, true_negative + false_negative)
+
+
+def cohen_kappa(labels: Labels, probabilities: Scores, weights: Weights | None = None) -> Values:
     """Cohen's kappa of label and prediction at 0.5, MURA's official figure per study.
 
     NaN when chance agreement is total.
     """
-    predicted = probabilities > 0.5
-    agreement = float(np.mean(predicted == labels))
-    share_labels, share_predicted = float(np.mean(labels)), float(np.mean(predicted))
-    chance = share_labels * share_predicted + (1 - share_labels) * (1 - share_predicted)
-    return float("nan") if chance == 1 else (agreement - chance) / (1 - chance)
+    both, called, neither, missed = _confusion(labels, probabilities, weights)
+    total = both + called + neither + missed
+    agreement = (both + neither) / total
+    share_labels, share_called = (both + missed) / total, (both + called) / total
+    chance = share_labels * share_called + (1 - share_labels) * (1 - share_called)
+    return _ratio(agreement - chance, 1 - chance)
 
 
-def bootstrap_intervals(
-    metrics: Mapping[str, Metric],
-    labels: Labels,
-    scores: Scores,
-    patients: npt.NDArray[np.object_],
-    *,
-    draws: int,
-    seed: int,
-) -> dict[str, tuple[float, float]]:
-    """95 % percentile intervals of metrics when whole patients are drawn with replacement.
+def calibration_error(
+    labels: Labels, probabilities: Scores, weights: Weights | None = None
+) -> Values:
+    """Expected calibration error in ten bins of equal width (Naeini et al., AAAI 2015).
 
-    Items of one patient resemble each other, so patients are the units that are redrawn.
-
-    Args:
-        metrics: name -> metric.
-        labels: (N,) 0 or 1.
-        scores: (N,).
-        patients: (N,) the patient of each item.
-        draws: number of redraws; those in which a metric is undefined are left out of its interval.
-        seed: of the redraws.
-
-    Returns:
-        Name -> lower and upper end; both NaN when the metric was defined in no redraw.
+    How far mean probability and share of abnormal items lie apart in a bin, over all bins.
     """
-    values = np.empty((draws, len(metrics)))
-    for draw, items in enumerate(redraws(patients, draws=draws, seed=seed)):
-        values[draw] = [metric(labels[items], scores[items]) for metric in metrics.values()]
-    return {name: interval(values[:, column]) for column, name in enumerate(metrics)}
+    return np.abs(_gaps(labels, probabilities, weights)[0]).sum(axis=-1)
 
 
-def paired_difference(
-    metric: Metric,
-    labels: Labels,
-    one: Scores,
-    other: Scores,
-    patients: npt.NDArray[np.object_],
-    *,
-    draws: int,
-    seed: int,
-) -> tuple[float, float, float]:
-    """How much higher a metric is for `one` than for `other` on the same items.
+def calibration_error_debiased(
+    labels: Labels, probabilities: Scores, weights: Weights | None = None
+) -> Values:
+    """The calibration error, less what perfect probabilities would show on as many items.
 
-    Args:
-        metric: of labels and scores.
-        labels: (N,) 0 or 1.
-        one: (N,) scores.
-        other: (N,) scores of the same items.
-        patients: (N,) the patient of each item; whole patients are redrawn, the same for both.
-        draws: number of redraws.
-        seed: of the redraws.
-
-    Returns:
-        The difference, and lower and upper end of its 95 % interval.
+    A bin's gap is noise of standard deviation s even if every probability is right, and so is
+    sqrt(2 / pi) s large on average. Not below 0.
     """
-    drawn = [
-        metric(labels[items], one[items]) - metric(labels[items], other[items])
-        for items in redraws(patients, draws=draws, seed=seed)
-    ]
-    return metric(labels, one) - metric(labels, other), *interval(np.array(drawn))
+    gaps, noise = _gaps(labels, probabilities, weights)
+    return np.maximum((np.abs(gaps) - np.sqrt(2 / np.pi) * noise).sum(axis=-1), 0)
 
 
-def redraws(
-    patients: npt.NDArray[np.object_], *, draws: int, seed: int
-) -> Iterator[npt.NDArray[np.integer]]:
-    """Positions of the items of as many patients, drawn with replacement, `draws` times.
+METRICS: dict[str, Metric] = {
+    "accuracy": accuracy,
+    "loss": cross_entropy,
+    "auroc": auroc,
+    "auprc": auprc,
+    "sensitivity": sensitivity,
+    "specificity": specificity,
+    "ppv": ppv,
+    "npv": npv,
+    "kappa": cohen_kappa,
+    "brier": brier,
+    "ece": calibration_error,
+    "ece_debiased": calibration_error_debiased,
+}
 
-    Args:
-        patients: (N,) the patient of each item.
-        draws: how often.
-        seed: of the redraws.
+
+def _sums(columns: npt.NDArray[Any], weights: Weights | None) -> npt.NDArray[np.float64]:
+    """Weighted sums (..., k) of columns (N, k)."""
+    if weights is None:
+        return np.asarray(columns.sum(axis=0, dtype=np.float64))
+    return np.asarray(weights.astype(np.float64) @ columns.astype(np.float64))
+
+
+def _mean(values: npt.NDArray[Any], weights: Weights | None) -> Values:
+    sums = _sums(np.stack([values, np.ones(len(values))], axis=1), weights)
+    return _ratio(sums[..., 0], sums[..., 1])
+
+
+def _ratio(above: Values, below: Values, undefined: float = float("nan")) -> Values:
+    above, below = np.asarray(above, np.float64), np.asarray(below, np.float64)
+    result = np.full(np.broadcast_shapes(above.shape, below.shape), undefined)
+    np.divide(above, below, out=result, where=below != 0)
+    return result[()]  # a number in place of an array without axes
+
+
+def _confusion(
+    labels: Labels, probabilities: Scores, weights: Weights | None
+) -> tuple[Values, Values, Values, Values]:
+    """Weights of true positives, false positives, true negatives and false negatives."""
+    called, abnormal = probabilities > 0.5, labels == 1
+    kinds = [called & abnormal, called & ~abnormal, ~called & ~abnormal, ~called & abnormal]
+    sums = _sums(np.stack(kinds, axis=1), weights)
+    return sums[..., 0], sums[..., 1], sums[..., 2], sums[..., 3]
+
+
+def _above(
+    labels: Labels, scores: Scores, weights: Weights | None
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Weights (..., thresholds) of abnormal and of normal items at or above each distinct score.
+
+    Thresholds fall.
     """
-    _, owner = np.unique(patients, return_inverse=True)
-    by_patient = np.split(np.argsort(owner, kind="stable"), np.cumsum(np.bincount(owner))[:-1])
-    generator = np.random.default_rng(seed)
-    for _ in range(draws):
-        chosen = generator.integers(len(by_patient), size=len(by_patient))
-        yield np.concatenate([by_patient[patient] for patient in chosen])
+    order = np.argsort(-scores, kind="stable")
+    last_of_tie = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
+    drawn = np.ones(len(scores)) if weights is None else weights[..., order]
+    abnormal = labels[order] == 1
+    return (
+        np.cumsum(drawn * abnormal, axis=-1, dtype=np.float64)[..., last_of_tie],
+        np.cumsum(drawn * ~abnormal, axis=-1, dtype=np.float64)[..., last_of_tie],
+    )
 
 
-def interval(values: npt.NDArray[np.float64]) -> tuple[float, float]:
-    """The middle 95 % of redrawn values, those that are NaN left out; NaN when all are."""
-    defined = values[~np.isnan(values)]
-    if not len(defined):
-        return float("nan"), float("nan")
-    low, high = np.percentile(defined, [2.5, 97.5])
-    return float(low), float(high)
+def _gaps(
+    labels: Labels, probabilities: Scores, weights: Weights | None
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Of each bin (..., bins): probability less label, and the noise of that, as shares of all."""
+    own_bin = np.minimum((probabilities * _BINS).astype(int), _BINS - 1)
+    member = np.eye(_BINS)[own_bin]  # (N, bins)
+    gaps = _sums(member * (probabilities - labels)[:, None], weights)
+    # Squared: an item that was drawn twice brings its noise twice, so redraws are noisier than
+    # what was drawn from, and their error is debiased by as much more.
+    squares = None if weights is None else weights**2
+    variance = _sums(member * (probabilities * (1 - probabilities))[:, None], squares)
+    total = float(len(labels)) if weights is None else weights.sum(axis=-1, dtype=np.float64)
+    share = np.asarray(total)[..., None]
+    return gaps / share, np.sqrt(variance) / share

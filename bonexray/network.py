@@ -1,11 +1,17 @@
 """The network: a torchvision ResNet on one grey channel, with a second head for the body part.
 
-B batch, S side of the image, h x w the last feature map, D its channels.
+`LimbNet` is what is trained; `FineMap`, `BothWays` and `Ensemble` are ways of reading with it that
+need no further training.
+
+B batch, S side of the image, h x w a feature map, D its channels.
 """
 
+import copy
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torchvision.models import get_model
 
@@ -18,7 +24,7 @@ class Reading(NamedTuple):
 
     label_logits: Tensor  # (B, 2) normal, abnormal
     part_logits: Tensor  # (B, 7)
-    cam: Tensor  # (B, h, w); its mean over (h, w) is the abnormal-over-normal logit
+    cam: Tensor  # (B, h, w) evidence for abnormal over normal, in units of the logit
     embedding: Tensor  # (B, D)
 
 
@@ -44,11 +50,47 @@ class LimbNet(nn.Module):
     def forward(self, image: Tensor) -> Reading:
         """Read a batch of normalised views, (B, 1, S, S) float32."""
         features = self.features(image)  # (B, D, h, w)
-        embedding = features.mean(dim=(2, 3))  # (B, D)
+        return self.heads(features.mean(dim=(2, 3)), features)
+
+    def heads(self, embedding: Tensor, features: Tensor) -> Reading:
+        """What the heads say of an embedding (B, D), and where features (B, D, h, w) show it.
+
+        The map's mean is the logit when the embedding is the features' mean.
+        """
         row = self.label_head.weight[1] - self.label_head.weight[0]  # (D,)
         bias = self.label_head.bias[1] - self.label_head.bias[0]
         cam = torch.einsum("bdhw,d->bhw", features, row) + bias
         return Reading(self.label_head(embedding), self.part_head(embedding), cam, embedding)
+
+
+class FineMap(nn.Module):
+    """A trained network with the same answers, whose map has twice as many cells each way.
+
+    The last stage runs without its stride and with its later kernels spread by two (the algorithme
+    à trous), so that every other cell of its features is the trained network's own: 6 x 6 cells in
+    place of 3 x 3 at 96 px, 14 x 14 at 224 px.
+    """
+
+    def __init__(self, network: LimbNet) -> None:
+        """Args: network: trained; it is copied, its weights stay as they are."""
+        super().__init__()
+        self.network = copy.deepcopy(network)
+        last_stage = self.network.features[-1]
+        for module in last_stage.modules():
+            if isinstance(module, nn.Conv2d):
+                if module.stride == (2, 2):
+                    module.stride = (1, 1)
+                elif module.kernel_size == (3, 3):
+                    module.dilation = module.padding = (2, 2)
+
+    def forward(self, image: Tensor) -> Reading:
+        """Read a batch as `LimbNet.forward` does, with a map of S / 16 cells each way."""
+        features = self.network.features(image)
+        reading = self.network.heads(features[:, :, ::2, ::2].mean(dim=(2, 3)), features)
+        # A cell looks at the pixel in its upper left corner: a strided kernel starts at pixel 0.
+        # The mean with its neighbours looks at its middle, where whoever draws the map puts it.
+        padded = F.pad(reading.cam[:, None], (0, 1, 0, 1), mode="replicate")
+        return reading._replace(cam=F.avg_pool2d(padded, 2, stride=1)[:, 0])
 
 
 class BothWays(nn.Module):
@@ -57,8 +99,8 @@ class BothWays(nn.Module):
     Left and right limbs are each other's mirror images. It takes twice the time.
     """
 
-    def __init__(self, network: LimbNet) -> None:
-        """Args: network: reads one view."""
+    def __init__(self, network: nn.Module) -> None:
+        """Args: network: `LimbNet` or `FineMap`."""
         super().__init__()
         self.network = network
 
@@ -67,6 +109,22 @@ class BothWays(nn.Module):
         seen, mirrored = self.network(image), self.network(image.flip(-1))
         mirrored = mirrored._replace(cam=mirrored.cam.flip(-1))
         return Reading(*((one + other) / 2 for one, other in zip(seen, mirrored, strict=True)))
+
+
+class Ensemble(nn.Module):
+    """Several networks that answer with the mean of their logits and maps."""
+
+    def __init__(self, networks: Sequence[nn.Module]) -> None:
+        """Args: networks: each as it reads alone, on images normalised alike."""
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, image: Tensor) -> Reading:
+        """Read a batch as `LimbNet.forward` does; the embeddings stand side by side."""
+        readings = [network(image) for network in self.networks]
+        labels, parts, cams, embeddings = zip(*readings, strict=True)
+        label, part, cam = (torch.stack(each).mean(0) for each in (labels, parts, cams))
+        return Reading(label, part, cam, torch.cat(embeddings, dim=1))
 
 
 def abnormal_logit(label_logits: Tensor) -> Tensor:

@@ -12,6 +12,8 @@ BUNDLE_DIGEST_TAG = "bonexray.bundle_digest"
 GATE_TAG = "bonexray.gate"
 GATE_SHA256_TAG = "bonexray.gate_sha256"
 GATE_PASSED = "passed"
+GATE_WARNINGS_TAG = "bonexray.gate_warnings"
+"""How many rules of severity warning are broken."""
 TAG_PREFIX = "bonexray."
 
 

@@ -1,6 +1,10 @@
 """The tables between the steps.
 
 index.parquet      N rows, what ingest saw of each file of the archive
+truth.parquet      what was planted in simulated images; there is none of real ones: row (into
+                   images.npy), marker (whether a side marker is on the film), finding, and its
+                   box left, top, right, bottom in pixels of the packed square. A row a view and
+                   lesion; a view that shows none has one row, finding "" and no box
 manifest.parquet   the accepted views: row (into images.npy), path, study, patient,
                    body_part, label (0 or 1), split (train, val or test), fold (-1 in test)
 
@@ -12,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from bonexray.artifacts import sha256_file
-from bonexray.dataset import INDEX_FILE
+from bonexray.dataset import INDEX_FILE, TRUTH_FILE
 from bonexray.errors import DataError
 
 MANIFEST_FILE = "manifest.parquet"
@@ -22,6 +26,12 @@ MANIFEST_COLUMNS = ["row", "path", "study", "patient", "body_part", "label", "sp
 def read_index(dataset: Path) -> pd.DataFrame:
     """Read index.parquet. Raises DataError."""
     return _read_table(dataset / INDEX_FILE)
+
+
+def read_truth(dataset: Path) -> pd.DataFrame | None:
+    """Read truth.parquet; None where the images are not simulated. Raises DataError."""
+    path = dataset / TRUTH_FILE
+    return _read_table(path) if path.exists() else None
 
 
 def read_manifest(validated: Path) -> pd.DataFrame:

@@ -5,12 +5,13 @@ Paths are those below MURA's root folder, whatever that folder is called.
 
 import csv
 import io
+import json
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import Any, Protocol
 
 from bonexray.errors import DataError
 from components import mura
@@ -33,6 +34,11 @@ class Archive(Protocol):
     @property
     def origin(self) -> str:
         """What it claims to be: `simulated`, or the root that its CSVs name (`MURA-v1.1`)."""
+        ...
+
+    @property
+    def simulation(self) -> dict[str, Any] | None:
+        """What simulation.json says of how it was made; None when it is not simulated."""
         ...
 
     def names(self) -> list[str]:
@@ -63,9 +69,10 @@ class Listing:
 
 
 class _Folder:
-    def __init__(self, root: Path, simulated: bool) -> None:
+    def __init__(self, root: Path, simulation: bytes | None) -> None:
         self._root = root
-        self.origin = SIMULATED if simulated else _claimed_root(self)
+        self.simulation = _read_simulation(str(root.parent), simulation)
+        self.origin = _claimed_root(self) if simulation is None else SIMULATED
 
     def names(self) -> list[str]:
         files = (path for path in self._root.rglob("*") if path.is_file())
@@ -83,11 +90,14 @@ class _Folder:
 
 
 class _Zip:
-    def __init__(self, path: Path, file: zipfile.ZipFile, root: str, simulated: bool) -> None:
+    def __init__(
+        self, path: Path, file: zipfile.ZipFile, root: str, simulation: bytes | None
+    ) -> None:
         self._path, self._file, self._root = path, file, root
         for entry in file.infolist():
             entry.date_time = _NO_DATE  # asked by no one; 40,000 of their own take 7 MB
-        self.origin = SIMULATED if simulated else _claimed_root(self)
+        self.simulation = _read_simulation(str(path), simulation)
+        self.origin = _claimed_root(self) if simulation is None else SIMULATED
 
     def names(self) -> list[str]:
         inside = (name for name in self._file.namelist() if name.startswith(self._root))
@@ -113,8 +123,9 @@ def open_archive(path: Path) -> Iterator[Archive]:
         before = _fingerprint(path)
         root = Path(_only_root(path, (found.as_posix() for found in path.rglob(CSV_NAMES[0]))))
         _refuse_withdrawn(path, (str(root),))
-        simulated = root.name == mura.ROOT and (root.parent / SIMULATION_FILE).exists()
-        yield _Folder(root, simulated)
+        beside_it = root.parent / SIMULATION_FILE
+        simulated = root.name == mura.ROOT and beside_it.exists()
+        yield _Folder(root, beside_it.read_bytes() if simulated else None)
     else:
         if not path.exists():
             raise DataError(f"{path}: no such archive; expected a MURA .zip or an unpacked folder")
@@ -128,9 +139,19 @@ def open_archive(path: Path) -> Iterator[Archive]:
             _refuse_withdrawn(path, file.namelist())
             root_name = _only_root(path, file.namelist())
             beside = f"{PurePosixPath(root_name).parent / SIMULATION_FILE}"
-            yield _Zip(path, file, root_name, beside in file.NameToInfo)
+            simulation = read_entry(file, beside) if beside in file.NameToInfo else None
+            yield _Zip(path, file, root_name, simulation)
     if _fingerprint(path) != before:
         raise DataError(f"{path}: was changed while it was read; nothing was kept of it")
+
+
+def _read_simulation(place: str, simulation: bytes | None) -> dict[str, Any] | None:
+    if simulation is None:
+        return None
+    try:
+        return dict(json.loads(simulation))
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{place}: its {SIMULATION_FILE} is no JSON object: {error}") from error
 
 
 def _fingerprint(path: Path) -> list[tuple[str, int, int]]:

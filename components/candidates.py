@@ -1,13 +1,17 @@
-"""Trained networks, loaded, calibrated and compared. N views, B batch, h x w last feature map."""
+"""Trained networks, loaded, and what they say of every view.
 
+N views, B batch, h x w map of evidence, D embedding.
+"""
+
+import itertools
+import statistics
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -16,29 +20,36 @@ from torch import nn
 from bonexray.config import Arch, EvaluateConfig
 from bonexray.errors import DataError
 from bonexray.images import ImageSpec, Pixels, normalise
-from bonexray.metrics import auroc
-from bonexray.network import BothWays, LimbNet, abnormal_logit
-from bonexray.studies import BODY_PARTS
+from bonexray.network import BothWays, Ensemble, FineMap, LimbNet, abnormal_logit
 from bonexray.trained import RECORD_FILE, WEIGHTS_FILE, TrainingRecord, read_record
-from bonexray.verdicts import calibrated_probability
-from components.scoring import fit_temperature, lead_of, studies_of, with_intervals
+
+_TIMED_VIEWS = 15
+_FINE_BELOW_PX = 192  # there the trained network's own map has fewer than 6 cells each way
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """What a network says of N views."""
+
+    logits: npt.NDArray[np.float32]  # (N,)
+    part_logits: npt.NDArray[np.float32]  # (N, 7)
+    cams: npt.NDArray[np.float32]  # (N, h, w)
+    embeddings: npt.NDArray[np.float32]  # (N, D)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A trained network and what it says of every view."""
+    """One trained network, or several that answer together, and what it says of every view."""
 
-    folder: Path
-    record: TrainingRecord
+    name: str
+    """`resnet18`, or `resnet18+resnet50` for an ensemble."""
+    folders: tuple[Path, ...]
+    records: tuple[TrainingRecord, ...]
     network: nn.Module
-    """As it reads: `LimbNet`, or `BothWays` around it."""
-    views: pd.DataFrame
-    """The manifest with each view's logit, calibrated probability and seen body part."""
-    cams: npt.NDArray[np.float32]
-    """(N, h, w) class-activation maps, in the order of `views`."""
-    temperature: float
-    val_auroc: float
-    """Per study."""
+    """As it reads: with a finer map on small images, both ways where `evaluate.test_time_flip`."""
+    outputs: Outputs
+    ms_per_view: float
+    """Median time of one view, read alone."""
 
 
 def find_trained(models: Sequence[Path], archs: Sequence[Arch]) -> dict[Arch, Path]:
@@ -63,82 +74,114 @@ def find_trained(models: Sequence[Path], archs: Sequence[Arch]) -> dict[Arch, Pa
     return {arch: trained[arch] for arch in archs}
 
 
-def assess(
-    folder: Path, images: Pixels, manifest: pd.DataFrame, config: EvaluateConfig
-) -> Candidate:
-    """Load a trained network, let it read every view, and calibrate it on `val`.
+def read_candidates(
+    folders: Sequence[Path],
+    images: Pixels,
+    rows: npt.NDArray[np.integer],
+    config: EvaluateConfig,
+) -> list[Candidate]:
+    """Let each trained network read every view; of several, every combination answers too.
+
+    Args:
+        folders: of the networks.
+        images: (M, S, S) uint8, packed.
+        rows: (N,) which of them are read.
+        config: of the step.
 
     Raises:
-        DataError: the folder's files cannot be read as a trained network.
+        DataError: a folder's files cannot be read as a trained network.
     """
-    record = read_record(folder)
-    network = load_trained(folder, record.arch, config.test_time_flip)
-    logits, parts, cams = predict(
-        network, images, manifest["row"].to_numpy(), record.policy.image, config.batch_size
-    )
-    views = manifest.assign(logit=logits, seen_part=[BODY_PARTS[part] for part in parts])
-    temperature = fit_temperature(views[views["split"] == "val"])
-    views["probability"] = calibrated_probability(logits, temperature)
-    val = studies_of(views[views["split"] == "val"])
-    return Candidate(
-        folder=folder,
-        record=record,
-        network=network,
-        views=views,
-        cams=cams,
-        temperature=temperature,
-        val_auroc=auroc(val["label"].to_numpy(), val["probability"].to_numpy()),
-    )
+    alone = [_read_candidate(folder, images, rows, config) for folder in folders]
+    together = [
+        _ensemble(members)
+        for size in range(2, len(alone) + 1)
+        for members in itertools.combinations(alone, size)
+    ]
+    return alone + together
 
 
-def compare(candidates: Sequence[Candidate], config: EvaluateConfig) -> dict[str, Any]:
-    """The networks side by side, the best on `val` first.
-
-    Returns:
-        Network -> `parameters`, how many; `val` and `test`, figures of their studies with
-        intervals; `lead`, by how much the first network's test AUROC is higher, paired.
-    """
-    ordered = sorted(candidates, key=lambda candidate: -candidate.val_auroc)
-    studies = [studies_of(candidate.views) for candidate in ordered]
-    test = [table[table["split"] == "test"] for table in studies]
-    return {
-        candidate.record.arch: {
-            "parameters": sum(weight.numel() for weight in candidate.network.parameters()),
-            "val": with_intervals(table[table["split"] == "val"], config),
-            "test": with_intervals(own, config),
-            "lead": lead_of(test[0], own, config),
-        }
-        for candidate, table, own in zip(ordered, studies, test, strict=True)
-    }
-
-
-def load_trained(folder: Path, arch: Arch, test_time_flip: bool) -> nn.Module:
+def load_trained(folder: Path, record: TrainingRecord, test_time_flip: bool) -> nn.Module:
     """A trained network, ready to read. Raises DataError."""
-    network = LimbNet(arch)
+    network = LimbNet(record.arch)
     try:
         network.load_state_dict(load_file(folder / WEIGHTS_FILE))
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(
-            f"{folder / WEIGHTS_FILE}: not the weights of a {arch}: {reason}"
+            f"{folder / WEIGHTS_FILE}: not the weights of a {record.arch}: {reason}"
         ) from error
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    reader = BothWays(network) if test_time_flip else network
+    small = record.policy.image.size < _FINE_BELOW_PX
+    reader: nn.Module = FineMap(network) if small else network
+    reader = BothWays(reader) if test_time_flip else reader
     return reader.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
 
 
 def predict(
     network: nn.Module, images: Pixels, rows: npt.NDArray[np.integer], spec: ImageSpec, batch: int
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """Read views: logits (N,), seen body parts (N,), class-activation maps (N, h, w)."""
+) -> Outputs:
+    """Read views.
+
+    Raises:
+        DataError: the network answered with something that is not a number.
+    """
     device = next(network.parameters()).device
-    logits, parts, cams = [], [], []
+    said = []
     with torch.inference_mode():
         for start in range(0, len(rows), batch):
             squares = normalise(images[rows[start : start + batch]], spec)  # (B, 1, S, S)
             inputs = torch.from_numpy(squares).to(device, memory_format=torch.channels_last)
             reading = network(inputs)
-            logits.append(abnormal_logit(reading.label_logits).cpu().numpy())
-            parts.append(reading.part_logits.argmax(1).cpu().numpy())
-            cams.append(reading.cam.cpu().numpy())
-    return np.concatenate(logits), np.concatenate(parts), np.concatenate(cams)
+            logit = abnormal_logit(reading.label_logits)
+            each = (logit, reading.part_logits, reading.cam, reading.embedding)
+            said.append([values.float().cpu().numpy() for values in each])
+    logits, part_logits, cams, embeddings = map(np.concatenate, zip(*said, strict=True))
+    wrong = int((~np.isfinite(logits)).sum())
+    if wrong:
+        raise DataError(f"the network's logit of {wrong} of {len(rows)} views is not finite")
+    return Outputs(logits=logits, part_logits=part_logits, cams=cams, embeddings=embeddings)
+
+
+def _read_candidate(
+    folder: Path, images: Pixels, rows: npt.NDArray[np.integer], config: EvaluateConfig
+) -> Candidate:
+    record = read_record(folder)
+    network = load_trained(folder, record, config.test_time_flip)
+    return Candidate(
+        name=record.arch,
+        folders=(folder,),
+        records=(record,),
+        network=network,
+        outputs=predict(network, images, rows, record.policy.image, config.batch_size),
+        ms_per_view=_time_one(network, record.policy.image.size),
+    )
+
+
+def _ensemble(members: Sequence[Candidate]) -> Candidate:
+    """What `bonexray.network.Ensemble` says, from what its members said."""
+    outputs = [member.outputs for member in members]
+    return Candidate(
+        name="+".join(member.name for member in members),
+        folders=tuple(folder for member in members for folder in member.folders),
+        records=tuple(record for member in members for record in member.records),
+        network=Ensemble([member.network for member in members]),
+        outputs=Outputs(
+            logits=np.mean([each.logits for each in outputs], axis=0),
+            part_logits=np.mean([each.part_logits for each in outputs], axis=0),
+            cams=np.mean([each.cams for each in outputs], axis=0),
+            embeddings=np.concatenate([each.embeddings for each in outputs], axis=1),
+        ),
+        ms_per_view=sum(member.ms_per_view for member in members),
+    )
+
+
+def _time_one(network: nn.Module, size: int) -> float:
+    device = next(network.parameters()).device
+    view = torch.zeros(1, 1, size, size, device=device)
+    taken = []
+    with torch.inference_mode():
+        for _ in range(_TIMED_VIEWS + 1):
+            started = time.perf_counter()
+            network(view).label_logits.cpu()  # a copy waits for the device
+            taken.append(time.perf_counter() - started)
+    return 1000 * statistics.median(taken[1:])  # the first one also prepares kernels

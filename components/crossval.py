@@ -27,17 +27,17 @@ from bonexray.artifacts import (
 )
 from bonexray.config import Arch, EvaluateConfig, TrainConfig, read_section
 from bonexray.errors import DataError
+from bonexray.metrics import METRICS
 from bonexray.network import LimbNet
+from bonexray.scoring import figures_of, number_or_none, studies_of, with_probability
 from bonexray.trained import RECORD_FILE, read_record
-from bonexray.verdicts import calibrated_probability
+from bonexray.verdicts import MEAN_RULE, UNCALIBRATED
 from components.candidates import load_trained, predict
 from components.group import Group, run_grouped
 from components.inputs import Inputs, command_parser, learning_and_judging, read_inputs, rows_of
-from components.scoring import METRICS, studies_of, with_intervals
+from components.out_of_fold import METRICS_FILE, PREDICTIONS_FILE, origin_of
 from components.start import load_start
 from components.train import tracked, train
-
-PREDICTIONS_FILE, METRICS_FILE = "predictions.parquet", "metrics.json"
 
 
 def cross_validate(
@@ -77,13 +77,15 @@ def cross_validate(
             return
         places = {fold: out / "folds" / str(fold) for fold in folds}
         views = pd.concat(unseen(inputs, fold, place, judging) for fold, place in places.items())
-        figures = figures_of(views, judging)
+        figures = summarise(views, judging)
+        made_from = origin_of(read_record(places[folds[0]]))
         with whole_file(out / PREDICTIONS_FILE) as partial:
             views.to_parquet(partial, index=False)
-        write_json(out / METRICS_FILE, {"arch": arch} | figures)
+        write_json(out / METRICS_FILE, {"arch": arch, "made_from": made_from} | figures)
         if run:
-            run.log({f"{name}_mean": value for name, value in figures["mean"].items()})
-            run.log({f"{name}_sd": value for name, value in figures["sd"].items()})
+            for kind in ("mean", "sd"):
+                told = {f"{n}_{kind}": v for n, v in figures[kind].items() if v is not None}
+                run.log(told)
     print(_summary(arch, figures, out))
 
 
@@ -98,15 +100,16 @@ def unseen(inputs: Inputs, fold: int, place: Path, config: EvaluateConfig) -> pd
     record = read_record(place)
     _, views = rows_of(inputs.manifest, fold)
     try:
-        network = load_trained(place, record.arch, config.test_time_flip)
+        network = load_trained(place, record, config.test_time_flip)
     except DataError as error:
         raise DataError(f"{error}; delete {place} to train it again") from error
     rows, spec = views["row"].to_numpy(), record.policy.image
-    logits, _, _ = predict(network, inputs.images, rows, spec, config.batch_size)
-    return views.assign(logit=logits, probability=calibrated_probability(logits, 1.0))
+    outputs = predict(network, inputs.images, rows, spec, config.batch_size)
+    read = views.assign(logit=outputs.logits, refused="", study_part=views["body_part"])
+    return with_probability(read, UNCALIBRATED)
 
 
-def figures_of(views: pd.DataFrame, config: EvaluateConfig) -> dict[str, Any]:
+def summarise(views: pd.DataFrame, config: EvaluateConfig) -> dict[str, Any]:
     """Study figures of each fold, their mean and standard deviation, and those of all folds.
 
     Args:
@@ -117,24 +120,31 @@ def figures_of(views: pd.DataFrame, config: EvaluateConfig) -> dict[str, Any]:
         `folds`: fold -> metric -> value; `mean`, `sd` (of a sample): metric -> value; `all`: image
         | study -> metric, metric_low, metric_high, of the folds together.
     """
-    studies = studies_of(views).merge(
+    studies = studies_of(views, MEAN_RULE, UNCALIBRATED).merge(
         views[["study", "fold"]].drop_duplicates(), on="study", validate="one_to_one"
     )
     by_fold = pd.DataFrame(
         {
             fold: {
-                name: metric(part["label"].to_numpy(), part["probability"].to_numpy())
+                name: float(metric(part["label"].to_numpy(), part["probability"].to_numpy()))
                 for name, metric in METRICS.items()
             }
             for fold, part in studies.groupby("fold")
         }
     )
     return {
-        "folds": {str(fold): by_fold[fold].to_dict() for fold in by_fold},
-        "mean": by_fold.mean(axis=1).to_dict(),
-        "sd": by_fold.std(axis=1, ddof=1).to_dict(),
-        "all": {"image": with_intervals(views, config), "study": with_intervals(studies, config)},
+        "folds": {str(fold): _defined(by_fold[fold]) for fold in by_fold},
+        "mean": _defined(by_fold.mean(axis=1)),
+        "sd": _defined(by_fold.std(axis=1, ddof=1)),
+        "all": {
+            level: figures_of(table, config.bootstrap_draws, config.seed)
+            for level, table in (("image", views), ("study", studies))
+        },
     }
+
+
+def _defined(values: pd.Series) -> dict[str, float | None]:
+    return {str(name): number_or_none(value) for name, value in values.items()}
 
 
 def _is_done(place: Path, inputs: Inputs, arch: Arch, config: TrainConfig, start: str) -> bool:

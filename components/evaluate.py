@@ -1,193 +1,156 @@
 """Trained networks -> figures with intervals, the chosen network's bundle, a report, a verdict.
 
-Everything that is chosen (network, temperature, operating points) is chosen on `val`; `test` is
-only reported, and judged by the gate.
+Everything that is chosen (network, study rule, temperatures, thresholds) is chosen on `val`; `test`
+is only reported, and judged by the gate.
 """
 
-import re
-import shutil
-import subprocess
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-import pandas as pd
 import torch
 
-from bonexray.artifacts import (
-    refuse_overlap,
-    remove,
-    sha256_file,
-    sha256_json,
-    whole_folder,
-    write_json,
-)
-from bonexray.bundle import (
-    INFO_FILE,
-    MODEL_FILE,
-    PROFILE_FILE,
-    BundleInfo,
-    Provenance,
-    seal_bundle,
-)
+from bonexray.artifacts import refuse_overlap, remove, whole_folder, write_json
+from bonexray.bundle import PROFILE_FILE
 from bonexray.command import run_or_exit, step_parser
 from bonexray.config import Arch, EvaluateConfig, read_section
-from bonexray.dataset import dataset_digest, open_images
+from bonexray.dataset import dataset_digest, open_images, read_origin
 from bonexray.errors import DataError, GateError
 from bonexray.evaluation import GATE_FILE, METRICS_FILE, PREDICTIONS_FILE
-from bonexray.studies import BODY_PARTS, LABELS
+from bonexray.gate import broken_rules, judge
+from bonexray.images import Pixels
 from bonexray.tables import manifest_digest, read_manifest
-from bonexray.trained import WEIGHTS_FILE, read_record
-from components.candidates import Candidate, assess, compare, find_trained
-from components.export import export_onnx
-from components.report import write_report
-from components.scoring import (
-    choose_operating_points,
-    figures,
-    figures_by_part,
-    shares_at,
-    studies_of,
-)
-
-_COMMIT = re.compile(r"[0-9a-f]{40}")
+from bonexray.trained import TrainingRecord, read_record
+from components.calibration import choose_operating_points
+from components.candidates import find_trained, read_candidates
+from components.choice import choose, compare
+from components.commit import describe_commit
+from components.export import write_bundle
+from components.figures import Sources, take_figures
+from components.judgement import Judgement, judge_candidate
+from components.pack import write_pack
+from components.report import Findings, write_report
+from components.servability import try_serving
 
 
-def write_bundle(
-    chosen: Candidate, studies: pd.DataFrame, commit: str, config: EvaluateConfig, folder: Path
-) -> tuple[BundleInfo, str]:
-    """Write the chosen network's bundle into `folder`; return its info and digest."""
-    info = BundleInfo(
-        image=chosen.record.policy.image,
-        labels=LABELS,
-        body_parts=BODY_PARTS,
-        temperature=chosen.temperature,
-        operating_points=choose_operating_points(
-            studies[studies["split"] == "val"], config.sensitivity, config.specificity
-        ),
-        provenance=Provenance(
-            arch=chosen.record.arch,
-            dataset_sha256=chosen.record.dataset_sha256,
-            manifest_sha256=chosen.record.manifest_sha256,
-            start_weights=chosen.record.start,
-            weights_sha256=sha256_file(chosen.folder / WEIGHTS_FILE),
-            train_params_sha256=sha256_json(chosen.record.config.model_dump()),
-            code_commit=commit,
-        ),
-    )
-    export_onnx(chosen.network, info.image.size, folder / MODEL_FILE)
-    write_json(folder / INFO_FILE, info.model_dump())
-    return info, seal_bundle(folder)
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """Where the step reads and writes."""
+
+    dataset: Path
+    validated: Path
+    trained: dict[Arch, Path]
+    crossval: Path
+    """Need not exist."""
+    release: Path
+    """Where approved bundles lie; need not exist."""
+    out: Path
+    report: Path
 
 
-def judge(metrics: dict[str, Any], config: EvaluateConfig) -> dict[str, Any]:
-    """The gate: may this model become a candidate? Each rule with its value and its bound."""
-    low = metrics["test"]["study"]["auroc_low"]
-    rule = {
-        "rule": "test study AUROC, lower end of its 95 % interval",
-        "value": low,
-        "minimum": config.min_test_study_auroc,
-        "parameter": "evaluate.min_test_study_auroc",
-        "passed": low is not None and low >= config.min_test_study_auroc,
-    }
-    return {"passed": rule["passed"], "rules": [rule]}
-
-
-def describe_commit(revision: str) -> str:
-    """The commit of the running code.
-
-    Args:
-        revision: a full commit id, taken as it is, or HEAD, which asks git about the working
-            directory; the answer ends in `-dirty` when tracked files differ from it, besides the
-            parameters and the lock, which are recorded on their own and change with every run.
-    """
-    if _COMMIT.fullmatch(revision):
-        return revision
-    if revision != "HEAD":
-        raise DataError(f"--commit {revision!r}, expected HEAD or 40 hexadecimal digits")
-    try:
-        found = subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        print("evaluate: not in a git checkout; the bundle says that its code commit is unknown")
-        return "unknown"
-    code = [".", ":!params.yaml", ":!dvc.lock"]
-    changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", *code]).returncode
-    return found.stdout.strip() + ("-dirty" if changed else "")
-
-
-def evaluate(
-    dataset: Path,
-    validated: Path,
-    trained: dict[Arch, Path],
-    commit: str,
-    out: Path,
-    report: Path,
-    config: EvaluateConfig,
-) -> None:
+def evaluate(places: Places, commit: str, config: EvaluateConfig) -> None:
     """Judge the trained networks; write the report always, the bundle when the gate lets it pass.
 
     Raises:
+        ConfigError: the gate names a figure that there is not.
         DataError: an input is unreadable, or a network was trained on other data.
         GateError: the gate refused. The report is written, and `out` does not exist.
     """
-    refuse_overlap([out, report], [dataset, validated, *trained.values()])
-    remove(out)  # an old verdict must not stand for a new one
-    torch.set_num_threads(config.threads)
-    images, manifest = open_images(dataset), read_manifest(validated)
-    _refuse_other_data(trained, dataset_digest(dataset), manifest_digest(validated))
-    candidates = [assess(folder, images, manifest, config) for folder in trained.values()]
-    chosen = max(candidates, key=lambda candidate: candidate.val_auroc)
-    studies = studies_of(chosen.views)
-    test = studies[studies["split"] == "test"]
-    with whole_folder(out) as bundle:
-        shutil.copyfile(validated / PROFILE_FILE, bundle / PROFILE_FILE)
-        info, digest = write_bundle(chosen, studies, describe_commit(commit), config, bundle)
-        metrics = {
-            "arch": chosen.record.arch,
-            "bundle_digest": digest,
-            "networks": compare(candidates, config),
-            **figures(chosen.views, config),
-            "test_by_part": figures_by_part(test, config),
-            "test_operating_points": shares_at(test, info.operating_points),
-        }
-        gate = judge(metrics, config)
-        with whole_folder(report) as folder:
-            chosen.views.to_parquet(folder / PREDICTIONS_FILE, index=False)
-            write_json(folder / METRICS_FILE, metrics)
-            write_json(folder / GATE_FILE, gate)
-            write_report(folder, chosen, info, metrics, gate, images)
-        print(_summary(metrics, report))
-        _stop_unless_passed(gate, report)
+    read = [places.dataset, places.validated, *places.trained.values()]
+    refuse_overlap([places.out, places.report], [*read, places.crossval, places.release])
+    remove(places.out)  # an old verdict must not stand for a new one
+    _read_exactly(config.threads)
+    images, manifest = open_images(places.dataset), read_manifest(places.validated)
+    _refuse_other_data(places)
+    draws, seed = config.bootstrap_draws, config.seed
+    candidates = read_candidates(
+        list(places.trained.values()), images, manifest["row"].to_numpy(), config
+    )
+    judgements = [judge_candidate(candidate, manifest, config) for candidate in candidates]
+    chosen = choose(judgements, draws, seed)
+    compared = compare(judgements, chosen, draws, seed)
+    with whole_folder(places.out) as bundle:
+        found = _prove(chosen, compared, bundle, images, commit, places, config)
+        with whole_folder(places.report) as report:
+            chosen.views.to_parquet(report / PREDICTIONS_FILE, index=False)
+            write_json(report / METRICS_FILE, found.metrics)
+            write_json(report / GATE_FILE, found.gate)
+            write_report(report, found)
+            write_pack(report, bundle, chosen, found.metrics, read_origin(places.dataset), config)
+        print(_summary(found, places.report))
+        if not found.gate["passed"]:
+            reasons = "; ".join(broken_rules(found.gate, "critical"))
+            raise GateError(f"the gate refused the model: {reasons}. See {places.report}")
 
 
-def _refuse_other_data(trained: dict[Arch, Path], dataset: str, manifest: str) -> None:
-    for arch, folder in trained.items():
-        record = read_record(folder)
-        if (record.dataset_sha256, record.manifest_sha256) != (dataset, manifest):
-            raise DataError(f"{folder}: this {arch} was trained on other data; train it again")
-        if record.fold is not None:
-            raise DataError(f"{folder}: this {arch} left out fold {record.fold}; train it on all")
-
-
-def _summary(metrics: dict[str, Any], report: Path) -> str:
-    study = metrics["test"]["study"]
-    return (
-        f"evaluate: {metrics['arch']}, test studies: AUROC {study['auroc']:.3f} "
-        f"[{study['auroc_low']:.3f}, {study['auroc_high']:.3f}], "
-        f"accuracy {study['accuracy']:.3f}, kappa {study['kappa']:.3f} -> {report}"
+def _prove(
+    chosen: Judgement,
+    compared: dict[str, Any],
+    bundle: Path,
+    images: Pixels,
+    commit: str,
+    places: Places,
+    config: EvaluateConfig,
+) -> Findings:
+    """Write the bundle, take every figure of it and hold them against the gate."""
+    points = choose_operating_points(
+        chosen.studies_in("val"), config.sensitivity, config.specificity
+    )
+    profile = places.validated / PROFILE_FILE
+    info, digest = write_bundle(chosen, points, profile, describe_commit(commit), bundle)
+    sources = Sources(
+        images=images, dataset=places.dataset, crossval=places.crossval, release=places.release
+    )
+    figures, strangers = take_figures(chosen, info, sources, config)
+    metrics = {
+        "network": chosen.candidate.name,
+        "bundle_digest": digest,
+        "networks": compared,
+        "servability": try_serving(bundle, chosen, points, images, config.threads),
+    } | figures
+    return Findings(
+        chosen=chosen,
+        info=info,
+        metrics=metrics,
+        gate=judge(metrics, config.gate),
+        images=images,
+        strangers=strangers,
     )
 
 
-def _stop_unless_passed(gate: dict[str, Any], report: Path) -> None:
-    failed = [
-        f"{rule['rule']} is {rule['value']}, expected at least {rule['minimum']} "
-        f"({rule['parameter']})"
-        for rule in gate["rules"]
-        if not rule["passed"]
-    ]
-    if failed:
-        raise GateError(f"the gate refused the model: {'; '.join(failed)}. See {report}")
+def _read_exactly(threads: int) -> None:
+    """A server's CPU must find the same numbers: no shortened floats on a GPU."""
+    torch.set_num_threads(threads)
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def _refuse_other_data(places: Places) -> None:
+    expected = (dataset_digest(places.dataset), manifest_digest(places.validated))
+    records: list[TrainingRecord] = []
+    for arch, folder in places.trained.items():
+        record = read_record(folder)
+        if (record.dataset_sha256, record.manifest_sha256) != expected:
+            raise DataError(f"{folder}: this {arch} was trained on other data; train it again")
+        if record.fold is not None:
+            raise DataError(f"{folder}: this {arch} left out fold {record.fold}; train it on all")
+        if records and record.policy.image != records[0].policy.image:
+            raise DataError(f"{folder}: this {arch} reads images otherwise than {records[0].arch}")
+        records.append(record)
+
+
+def _summary(found: Findings, report: Path) -> str:
+    study = found.metrics["test"]["study"]
+    figures = ", ".join(
+        f"{title} undefined" if study[name] is None else f"{title} {study[name]:.3f}"
+        for name, title in (("auroc", "AUROC"), ("accuracy", "accuracy"), ("kappa", "kappa"))
+    )
+    warnings = broken_rules(found.gate, "warning")
+    told = [f"evaluate: warning: {warning}" for warning in warnings]
+    return "\n".join(
+        [*told, f"evaluate: {found.metrics['network']}, test studies: {figures} -> {report}"]
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -201,22 +164,30 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--archs", nargs="+", required=True, choices=get_args(Arch), help="networks to compare"
     )
+    parser.add_argument(
+        "--crossval", type=Path, required=True, help="folder of cross-validations, if there are"
+    )
+    parser.add_argument(
+        "--release", type=Path, required=True, help="folder of the champion, if there is one"
+    )
     parser.add_argument("--commit", required=True, help="the code's commit id, or HEAD")
     parser.add_argument("--out", type=Path, required=True, help="folder for the bundle")
     parser.add_argument("--report", type=Path, required=True, help="folder for figures and report")
     args = parser.parse_args(argv)
-    run_or_exit(
-        "evaluate",
-        lambda: evaluate(
-            args.dataset,
-            args.validated,
-            find_trained(args.models, args.archs),
-            args.commit,
-            args.out,
-            args.report,
-            read_section(args.params, EvaluateConfig),
-        ),
-    )
+
+    def run() -> None:
+        places = Places(
+            dataset=args.dataset,
+            validated=args.validated,
+            trained=find_trained(args.models, args.archs),
+            crossval=args.crossval,
+            release=args.release,
+            out=args.out,
+            report=args.report,
+        )
+        evaluate(places, args.commit, read_section(args.params, EvaluateConfig))
+
+    run_or_exit("evaluate", run)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
-"""A trained network -> the bundle's ONNX graph, the same bytes wherever it is exported."""
+"""A judged network -> its bundle, whose graph has the same bytes wherever it is exported."""
 
+import shutil
 import warnings
 from pathlib import Path
 
@@ -9,12 +10,76 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from bonexray.bundle import OUTPUTS
+from bonexray.artifacts import sha256_file, sha256_json, write_json
+from bonexray.bundle import (
+    INFO_FILE,
+    MODEL_FILE,
+    OUTPUTS,
+    PROFILE_FILE,
+    TYPICAL_FILE,
+    BundleInfo,
+    Provenance,
+    TrainedNetwork,
+)
 from bonexray.errors import BundleError
 from bonexray.network import abnormal_logit
+from bonexray.novelty import write_typical
+from bonexray.sealed import seal
+from bonexray.studies import BODY_PARTS, LABELS
+from bonexray.trained import WEIGHTS_FILE
+from bonexray.verdicts import OperatingPoints
+from components.judgement import Judgement
 
 TOLERANCE = 1e-4
 """Largest difference allowed between torch's outputs and the exported graph's."""
+
+
+def write_bundle(
+    chosen: Judgement, points: OperatingPoints, profile: Path, commit: str, folder: Path
+) -> tuple[BundleInfo, str]:
+    """Write the bundle of a judged network into `folder`; return its info and digest.
+
+    Args:
+        chosen: the network and what it is judged by.
+        points: chosen on `val`.
+        profile: what the training images were like, a file.
+        commit: of the running code.
+        folder: empty.
+
+    Raises:
+        BundleError: ONNX Runtime does not answer as torch does.
+    """
+    record = chosen.candidate.records[0]  # all were trained on the same data
+    info = BundleInfo(
+        image=record.policy.image,
+        labels=LABELS,
+        body_parts=BODY_PARTS,
+        study_rule=chosen.rule,
+        calibration=chosen.calibration,
+        operating_points=points,
+        abstention=chosen.abstention,
+        provenance=Provenance(
+            networks=tuple(
+                TrainedNetwork(
+                    arch=member.arch,
+                    start_weights=member.start,
+                    weights_sha256=sha256_file(trained / WEIGHTS_FILE),
+                    train_params_sha256=sha256_json(member.config.model_dump()),
+                )
+                for member, trained in zip(
+                    chosen.candidate.records, chosen.candidate.folders, strict=True
+                )
+            ),
+            dataset_sha256=record.dataset_sha256,
+            manifest_sha256=record.manifest_sha256,
+            code_commit=commit,
+        ),
+    )
+    export_onnx(chosen.candidate.network, info.image.size, folder / MODEL_FILE)
+    write_typical(folder / TYPICAL_FILE, chosen.typical)
+    shutil.copyfile(profile, folder / PROFILE_FILE)
+    write_json(folder / INFO_FILE, info.model_dump(mode="json"))
+    return info, seal(folder)
 
 
 class _BundleOutputs(nn.Module):

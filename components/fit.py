@@ -241,7 +241,7 @@ def validate_epoch(
     return {
         "val_loss": cross_entropy(label_logits, source.labels).item(),
         "val_accuracy": (label_logits.argmax(1) == source.labels).double().mean().item(),
-        "val_auroc": auroc(source.labels.numpy(), abnormal_logit(label_logits).numpy()),
+        "val_auroc": float(auroc(source.labels.numpy(), abnormal_logit(label_logits).numpy())),
     }
 
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from bonexray.artifacts import refuse_overlap, sha256_file, whole_folder, write_json
 from bonexray.command import run_or_exit, step_parser
 from bonexray.config import IngestConfig, read_section
-from bonexray.dataset import IMAGES_FILE, INDEX_FILE, ORIGIN_FILE, Origin
+from bonexray.dataset import IMAGES_FILE, INDEX_FILE, ORIGIN_FILE, TRUTH_FILE, Origin
 from bonexray.errors import DataError, ImageError, TooManyPixelsError
 from bonexray.images import Pixels, fit, letterbox, open_image, to_grey
 from bonexray.studies import parse_view_path
@@ -35,6 +35,7 @@ from components.index import (
 )
 from components.places import Place
 from components.properties import bit_depth, measure
+from components.truth import write_truth
 from components.workers import Workers
 
 _BATCH = 64  # files that a worker is given at once
@@ -100,6 +101,8 @@ def _unreadable(row: IndexRow, problem: str, error: Exception, size: int) -> Pix
 def ingest(archive: Path, out: Path, config: IngestConfig) -> None:
     """Read every file of the archive once and write images.npy, index.parquet and origin.json.
 
+    Of a simulated archive, truth.parquet too.
+
     Raises:
         DataError: the archive is missing, is not MURA, is not the pinned one, lists no images or
             changes while it is read.
@@ -112,6 +115,9 @@ def ingest(archive: Path, out: Path, config: IngestConfig) -> None:
             if not plan.listing.images:
                 raise DataError(f"{archive}: its CSVs list no images")
             unusable = _pack(source, plan, folder, config.image_size, workers)
+            write_truth(
+                source.simulation, folder / INDEX_FILE, config.image_size, folder / TRUTH_FILE
+            )
             origin = Origin(origin=source.origin, archive_sha256=config.archive_sha256)
         write_json(folder / ORIGIN_FILE, origin.model_dump())
     print(f"ingest: {len(plan.paths)} files of {archive}, {unusable} unusable -> {out}")

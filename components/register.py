@@ -16,32 +16,45 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 
 from bonexray.artifacts import sha256_file, write_json
-from bonexray.bundle import Bundle, open_bundle
+from bonexray.bundle import Bundle, TrainedNetwork, open_bundle
 from bonexray.command import run_or_exit, step_parser
 from bonexray.config import RegisterConfig, read_section
-from bonexray.errors import GateError, RegistryError
-from bonexray.evaluation import GATE_FILE, HISTORY_FILE, read_gate, read_metrics
+from bonexray.errors import GateError, RegistryError, SealError
+from bonexray.evaluation import (
+    GATE_FILE,
+    HISTORY_FILE,
+    METRICS_FILE,
+    read_gate,
+    read_metrics,
+    read_training,
+)
 from bonexray.registry import (
     BUNDLE_DIGEST_TAG,
     CANDIDATE,
     GATE_PASSED,
     GATE_SHA256_TAG,
     GATE_TAG,
+    GATE_WARNINGS_TAG,
     TAG_PREFIX,
     tracking_uri,
 )
-from bonexray.trained import read_record
+from bonexray.sealed import verify_seal
 from components.tracking import connect, dataset_of
 
 REGISTRATION_FILE = "registration.json"
+_TABLES = {"networks", "subgroups", "test_by_part"}  # hundreds of figures, in the report artefact
 
 
 def lineage(bundle: Bundle, report: Path) -> dict[str, str]:
     """The tags that say where a version comes from."""
-    provenance = bundle.info.provenance.model_dump()
+    provenance = bundle.info.provenance.model_dump(exclude={"networks"})
+    for name in TrainedNetwork.model_fields:
+        values = (str(getattr(network, name)) for network in bundle.info.provenance.networks)
+        provenance[name] = "+".join(values)
     return {f"{TAG_PREFIX}{name}": str(value) for name, value in provenance.items()} | {
         BUNDLE_DIGEST_TAG: bundle.digest,
         GATE_TAG: GATE_PASSED,
+        GATE_WARNINGS_TAG: str(read_gate(report)["warnings"]),
         GATE_SHA256_TAG: sha256_file(report / GATE_FILE),
     }
 
@@ -51,8 +64,23 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
     for name, value in values.items():
         if isinstance(value, Mapping):
             yield from flatten(value, f"{prefix}{name}/")
-        elif isinstance(value, int | float):
+        elif isinstance(value, int | float) and not isinstance(value, bool):
             yield f"{prefix}{name}", float(value)
+
+
+def settings_of(bundle: Bundle, report: Path) -> dict[str, Any]:
+    """The settings that the networks were trained with, as MLflow's params."""
+    records = read_training(report)
+    settings: dict[str, Any] = {
+        "arch": "+".join(record.arch for record in records),
+        "image.size": bundle.info.image.size,
+    }
+    for record in records:
+        prefix = "train" if len(records) == 1 else f"train.{record.arch}"
+        own = record.config.model_dump()
+        settings |= {f"{prefix}.{name}": value for name, value in own.items()}
+    augment = records[0].policy.augment.model_dump()
+    return settings | {f"augment.{name}": value for name, value in augment.items()}
 
 
 def register(bundle: Path, report: Path, out: Path, config: RegisterConfig) -> None:
@@ -68,6 +96,10 @@ def register(bundle: Path, report: Path, out: Path, config: RegisterConfig) -> N
         raise GateError(
             f"{report}: judges bundle {metrics.get('bundle_digest')}, {bundle} is {opened.digest}"
         )
+    try:
+        verify_seal(report, {METRICS_FILE, GATE_FILE})
+    except SealError as error:
+        raise GateError(f"the report was changed after evaluate wrote it: {error}") from error
     if read_gate(report).get("passed") is not True:
         raise GateError(f"{report / GATE_FILE}: the gate refused this bundle")
     try:
@@ -111,23 +143,18 @@ def _log_run(
     run_id = os.environ.get("MLFLOW_RUN_ID") or _fresh_run(client, config, bundle.digest)
     history = pd.read_csv(report / HISTORY_FILE)
     start = client.get_run(run_id).info.start_time
-    logged = [Metric(name, value, start, 0) for name, value in flatten(metrics)] + [
-        Metric(f"epoch/{name}", float(row[name]), start, int(row["epoch"]))
+    told = {group: figures for group, figures in metrics.items() if group not in _TABLES}
+    logged = [Metric(name, value, start, 0) for name, value in flatten(told)] + [
+        Metric(f"epoch/{row['network']}/{name}", float(row[name]), start, int(row["epoch"]))
         for row in history.to_dict("records")
-        for name in history.columns.drop("epoch")
+        for name in history.columns.drop(["epoch", "network"])
     ]
     for name, value in tags.items():
         client.set_tag(run_id, name, value)
-    trained = read_record(report)
-    settings = {"arch": trained.arch, "image.size": bundle.info.image.size} | {
-        f"{section}.{name}": value
-        for section, config in (("train", trained.config), ("augment", trained.policy.augment))
-        for name, value in config.model_dump().items()
-    }
     client.log_batch(
         run_id,
         metrics=logged,
-        params=[Param(name, str(value)) for name, value in settings.items()],
+        params=[Param(name, str(value)) for name, value in settings_of(bundle, report).items()],
     )
     provenance = bundle.info.provenance
     data = dataset_of(provenance.dataset_sha256, {"code_commit": provenance.code_commit})

@@ -2,76 +2,107 @@
 
 import base64
 import io
-import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 
 from bonexray.bundle import BundleInfo
-from bonexray.evaluation import CARD_FILE, HISTORY_FILE, PLOTS_FOLDER, REPORT_FILE, ROC_FILE
+from bonexray.evaluation import CARD_FILE, PLOTS_FOLDER, REPORT_FILE, ROC_FILE
 from bonexray.images import Pixels
-from bonexray.trained import RECORD_FILE
-from bonexray.verdicts import OperatingPoints, verdict
-from components.candidates import Candidate
+from bonexray.scoring import told_of
+from bonexray.verdicts import OperatingPoints
+from components.choice import CHOICE_RULE
+from components.figures import GOOD
+from components.heatmaps import draw_views
+from components.judgement import Judgement
+from components.pack import write_history
 from components.plots import (
+    draw_costs,
+    draw_groups,
     draw_history,
-    draw_parts,
+    draw_precision,
     draw_probabilities,
+    draw_refusals,
+    draw_reliability,
     draw_roc,
-    draw_views,
     roc_points,
 )
-from components.scoring import studies_of
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _STUDIES_SHOWN = 8
 
 
-def write_report(
-    folder: Path,
-    chosen: Candidate,
-    info: BundleInfo,
-    metrics: Mapping[str, Any],
-    gate: Mapping[str, Any],
-    images: Pixels,
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """All that a report tells."""
+
+    chosen: Judgement
+    info: BundleInfo
+    metrics: Mapping[str, Any]
+    gate: Mapping[str, Any]
+    images: Pixels
+    """(M, S, S), packed."""
+    strangers: Mapping[str, npt.NDArray[np.floating]]
+    """Kind of image -> how strange each one looks; above 1 it is refused."""
+
+
+def write_report(folder: Path, found: Findings) -> None:
     """Write the page, the model card and the plots into `folder`, with the run's own records."""
-    test = studies_of(chosen.views[chosen.views["split"] == "test"])
-    curve = roc_points(test)
+    curve = roc_points(found.chosen.studies_in("test"))
     curve.to_csv(folder / ROC_FILE, index=False)
-    for file in (HISTORY_FILE, RECORD_FILE):
-        shutil.copyfile(chosen.folder / file, folder / file)
-    plots = {
-        "roc": draw_roc(curve, metrics["test"]["study"]),
-        "probabilities": draw_probabilities(test, info.operating_points),
-        "parts": draw_parts(metrics["test_by_part"]),
-        "history": draw_history(pd.read_csv(folder / HISTORY_FILE)),
-        **{
-            name: _sheet(chosen, studies, images)
-            for name, studies in _sheets(test, info.operating_points).items()
-        },
-    }
+    history = write_history(found.chosen.candidate.folders, folder)
     (folder / PLOTS_FOLDER).mkdir()
-    pictures = {name: _save(plot, folder / PLOTS_FOLDER, name) for name, plot in plots.items()}
-    verdicts = [verdict(p, info.operating_points) for p in test["probability"]]
+    pictures = {
+        name: _save(plot, folder / PLOTS_FOLDER, name)
+        for name, plot in _plots(found, curve, history).items()
+    }
     content = {
-        "info": info,
-        "metrics": metrics,
-        "gate": gate,
+        "info": found.info,
+        "metrics": found.metrics,
+        "gate": found.gate,
         "pictures": pictures,
-        "epochs": chosen.record.config.epochs,
-        "verdicts": pd.crosstab(test["label"], pd.Series(verdicts)).to_dict("index"),
+        "records": found.chosen.candidate.records,
+        "verdicts": _verdicts(found.chosen.studies_in("test"), found.info.operating_points),
+        "choice_rule": CHOICE_RULE,
+        "cell_px": found.info.image.size / found.chosen.candidate.outputs.cams.shape[1],
     }
     for file, template, escape in (
         (REPORT_FILE, "report.html", True),
         (CARD_FILE, "card.md", False),
     ):
         (folder / file).write_text(_render(template, content, escape), encoding="utf-8")
+
+
+def _plots(found: Findings, curve: pd.DataFrame, history: pd.DataFrame) -> dict[str, Figure]:
+    test, overall = found.chosen.studies_in("test"), found.metrics["test"]["study"]
+    points = found.info.operating_points
+    plots = {
+        "roc": draw_roc(curve, overall),
+        "precision": draw_precision(test, overall),
+        "probabilities": draw_probabilities(test, points),
+        "reliability": draw_reliability(test, overall),
+        "groups": draw_groups(found.metrics["subgroups"], overall),
+        "refusals": draw_refusals(found.strangers, GOOD),
+        "history": draw_history(history),
+    }
+    if len(found.metrics["networks"]) > 1:
+        plots["costs"] = draw_costs(found.metrics["networks"], found.metrics["network"])
+    for name, studies in _sheets(test, points).items():
+        plots[name] = _sheet(found.chosen, studies, found.images)
+    return plots
+
+
+def _verdicts(test: pd.DataFrame, points: OperatingPoints) -> dict[Any, Any]:
+    """Label -> verdict -> how many test studies."""
+    told = np.array(told_of(test, points))
+    return pd.crosstab(test["label"].to_numpy(), told).to_dict("index")
 
 
 def _sheets(test: pd.DataFrame, points: OperatingPoints) -> dict[str, pd.DataFrame]:
@@ -88,15 +119,14 @@ def _sheets(test: pd.DataFrame, points: OperatingPoints) -> dict[str, pd.DataFra
     }
 
 
-def _sheet(chosen: Candidate, studies: pd.DataFrame, images: Pixels) -> Figure:
+def _sheet(chosen: Judgement, studies: pd.DataFrame, images: Pixels) -> Figure:
     """The view with the strongest evidence of each study, with its heatmap."""
-    views = chosen.views.reset_index(drop=True)
+    views, cams = chosen.views.reset_index(drop=True), chosen.candidate.outputs.cams
     best = views.groupby("study")["logit"].idxmax()
     shown = best[studies["study"]].to_numpy()
-    positive = chosen.cams.max(axis=(1, 2))
     captioned = views.loc[shown].assign(probability=studies["probability"].to_numpy())
-    limit = float(np.quantile(positive, 0.95))
-    return draw_views(captioned, images, chosen.cams[shown], limit)
+    limit = max(float(np.quantile(cams.max(axis=(1, 2)), 0.6)), 1e-6)
+    return draw_views(captioned, images, cams[shown], limit)
 
 
 def _save(figure: Figure, folder: Path, name: str) -> str:

@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from tqdm import tqdm
@@ -22,21 +23,35 @@ from components import mura
 from components.archive import SIMULATION_FILE
 from components.faults import Planting, plant
 from components.simulator.plan import Patient, plan_patients
-from components.simulator.views import render_patient
+from components.simulator.views import View, render_patient
 from components.workers import Workers
 
 _BATCH = 4  # patients that a worker is given at once
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # fixed: the archive's bytes follow from the settings alone
 
 
-def render_files(patients: list[Patient], seed: int, difficulty: float) -> list[bytes]:
-    """The PNG files of some patients, in the order of their `paths`."""
+Truth = dict[str, Any]
+"""What is known of a view: `marker`, `lesions`."""
+
+
+def render_files(
+    patients: list[Patient], seed: int, difficulty: float
+) -> list[tuple[bytes, Truth]]:
+    """The PNG files of some patients, in the order of their `paths`, and what is known of each."""
     return [
-        _png(Image.fromarray(view))
+        (_png(Image.fromarray(view.pixels)), _truth(view))
         for patient in patients
         for study in render_patient(patient, seed, difficulty)
         for view in study
     ]
+
+
+def _truth(view: View) -> Truth:
+    lesions = [
+        {"finding": lesion.finding, "box": [round(edge, 4) for edge in lesion.box]}
+        for lesion in view.lesions
+    ]
+    return {"marker": view.marker, "lesions": lesions}
 
 
 def _png(image: Image.Image) -> bytes:
@@ -50,11 +65,13 @@ def simulate(out: Path, config: SimulateConfig) -> None:
     """Write the archive. The bytes depend on `config` alone, not on the number of workers."""
     plan = plan_patients(config.scale, config.seed)
     patients, planting = plant(plan, config.faults, config.seed)
+    views: dict[str, Truth] = {}
     num_images = sum(len(patient.paths()) for patient in patients)
     with whole_file(out) as unfinished, zipfile.ZipFile(unfinished, "w") as archive:
         with tqdm(total=num_images, desc="simulate", unit="image", disable=None) as bar:
             # Rendered by the plan's numbers: a patient renamed by a fault keeps its own body.
-            for path, png in zip(_paths(patients), _rendered(plan, config), strict=True):
+            for path, (png, truth) in zip(_paths(patients), _rendered(plan, config), strict=True):
+                views[path] = truth
                 for name, content in planting.entries(path, png):
                     _add(archive, f"{mura.ROOT}/{name}", content)
                 bar.update()
@@ -63,7 +80,8 @@ def simulate(out: Path, config: SimulateConfig) -> None:
         planting.add_hostile(archive)
         findings = {f"{p.folder(s)}/": s.findings for p in patients for s in p.studies if s.label}
         about = config.model_dump() | {"faults": planting.truth(), "findings": findings}
-        _add(archive, SIMULATION_FILE, json.dumps(about, indent=1, sort_keys=True).encode())
+        about["views"] = views
+        _add(archive, SIMULATION_FILE, json.dumps(about, sort_keys=True).encode())
     studies = sum(len(patient.studies) for patient in patients)
     planted = f", {len(planting.planted)} faults" if planting.planted else ""
     print(
@@ -77,7 +95,7 @@ def _paths(patients: list[Patient]) -> Iterator[str]:
         yield from patient.paths()
 
 
-def _rendered(plan: list[Patient], config: SimulateConfig) -> Iterator[bytes]:
+def _rendered(plan: list[Patient], config: SimulateConfig) -> Iterator[tuple[bytes, Truth]]:
     render = partial(render_files, seed=config.seed, difficulty=config.difficulty)
     batches = (plan[start : start + _BATCH] for start in range(0, len(plan), _BATCH))
     with Workers() as workers:

@@ -101,7 +101,8 @@ def evaluate(
 
     main(
         ["--params", json.dumps(params), "--dataset", dataset.path, "--validated", validated.path]
-        + ["--models", *[model.path for model in models], "--archs", *archs, "--commit", commit]
+        + ["--models", *[model.path for model in models], "--archs", *archs]
+        + ["--crossval", "reports/crossval", "--release", "release", "--commit", commit]
         + ["--out", out.path, "--report", report.path]
     )
 

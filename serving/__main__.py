@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from bonexray.command import run_or_exit
 from bonexray.errors import ConfigError, RegistryError
-from serving.store import BundleStore
+from bonexray.store import BundleStore
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -18,7 +18,14 @@ from bonexray.errors import BonexrayError, DataError
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 _INFER_PATH = "/v2/models/bonexray/infer"
-_OUTPUTS = ("study_probability", "study_verdict", "view_probability", "view_body_part")
+_OUTPUTS = (
+    "study_probability", "study_verdict", "view_probability", "view_body_part", "view_refusal",
+)  # fmt: skip
+_REFUSALS = {
+    "": "",
+    "unlike": "  not read: unlike the limb radiographs it learned from",
+    "other_part": "  not read: of another body part than it is said to show",
+}
 _TIMEOUT_S = 60
 _VIEW_SUFFIXES = (".png", ".jpg", ".jpeg")
 
@@ -33,6 +40,8 @@ class ViewReading:
 
     probability: float
     body_part: str
+    refusal: str
+    """Why it was not read; empty when it was."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,8 +61,13 @@ class StudyReading:
     inference_ms: float
 
 
-def ask(url: str, views: Sequence[bytes]) -> StudyReading:
+def ask(url: str, views: Sequence[bytes], body_part: str | None = None) -> StudyReading:
     """Send all views of one study, each a PNG or JPEG file.
+
+    Args:
+        url: of the server.
+        views: the files.
+        body_part: what the study is said to show, such as `XR_WRIST`.
 
     Raises:
         NoAnswerError: with the server's own words when it refused.
@@ -66,6 +80,8 @@ def ask(url: str, views: Sequence[bytes]) -> StudyReading:
         "data": [base64.b64encode(view).decode("ascii") for view in views],
     }
     request = {"inputs": [tensor], "outputs": [{"name": name} for name in _OUTPUTS]}
+    if body_part is not None:
+        request["parameters"] = {"body_part": body_part}
     try:
         # No proxy from the environment: the views go to the server that was named, and no other.
         with httpx.Client(timeout=_TIMEOUT_S, trust_env=False) as client:
@@ -93,6 +109,7 @@ def render(reading: StudyReading, names: Sequence[str], truth: str | None = None
     width = max(len("view"), *(len(name) for name in names))
     rows = [
         f"  {name:<{width}}  {view.body_part:<11}  {view.probability:8.3f}"
+        f"{_REFUSALS.get(view.refusal, f'  not read: {view.refusal}')}"
         for name, view in zip(names, reading.views, strict=True)
     ]
     lines = [
@@ -140,12 +157,13 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "views", type=Path, nargs="+", metavar="VIEW", help="the study's views, or its folder"
     )
+    parser.add_argument("--body-part", help="what it is said to show, such as XR_WRIST")
     parser.add_argument("--url", default=DEFAULT_URL, help=f"the server, by default {DEFAULT_URL}")
     args = parser.parse_args(argv)
 
     def run() -> None:
         views = find_views(args.views)
-        reading = ask(args.url, [view.read_bytes() for view in views])
+        reading = ask(args.url, [view.read_bytes() for view in views], args.body_part)
         print(render(reading, [view.name for view in views]))
 
     run_or_exit("serving.client", run)
@@ -154,13 +172,17 @@ def main(argv: list[str] | None = None) -> None:
 def _read_answer(answer: dict[str, Any], round_trip_ms: float) -> StudyReading:
     outputs = {output["name"]: output["data"] for output in answer["outputs"]}
     said = answer["parameters"]
-    views = zip(outputs["view_probability"], outputs["view_body_part"], strict=True)
+    said_of_views = ("view_probability", "view_body_part", "view_refusal")
+    views = zip(*(outputs[name] for name in said_of_views), strict=True)
     return StudyReading(
         verdict=outputs["study_verdict"][0],
         probability=outputs["study_probability"][0],
         negative_below=said["negative_below"],
         positive_from=said["positive_from"],
-        views=tuple(ViewReading(probability=p, body_part=part) for p, part in views),
+        views=tuple(
+            ViewReading(probability=p, body_part=part, refusal=refusal)
+            for p, part, refusal in views
+        ),
         model_version=said["model_version"],
         bundle_digest=said["bundle_digest"],
         disclaimer=said["disclaimer"],

@@ -41,6 +41,7 @@ class LabelledStudy:
 
     name: str
     """Its folder below MURA's root."""
+    body_part: str
     label: str
     """`abnormal` or `normal`."""
     views: tuple[tuple[str, bytes], ...]
@@ -64,7 +65,14 @@ def find_studies(archive: Path) -> list[LabelledStudy]:
             name = "/".join(PurePosixPath(folder).parts[1:])
             views = _read_views(root / name)
             if len(views) >= _MIN_VIEWS:
-                studies.append(LabelledStudy(name=name, label=wanted.pop(label), views=views))
+                studies.append(
+                    LabelledStudy(
+                        name=name,
+                        body_part=PurePosixPath(name).parts[1],
+                        label=wanted.pop(label),
+                        views=views,
+                    )
+                )
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise DataError(f"{archive}: cannot be read as MURA: {error}") from error
     if wanted:
@@ -108,7 +116,7 @@ def show(archive: Path, store: Path) -> None:
     with running_server(store) as url:
         for study in studies:
             names = [name for name, _ in study.views]
-            reading = ask(url, [data for _, data in study.views])
+            reading = ask(url, [data for _, data in study.views], study.body_part)
             print(f"== {study.name} ==\n{render(reading, names, truth=study.label)}\n")
     print(_WHERE_THINGS_ARE.lstrip("\n"))
 

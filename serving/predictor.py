@@ -9,6 +9,7 @@ import base64
 import binascii
 import time
 import uuid
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,8 +17,8 @@ from kserve import InferInput, InferOutput, InferRequest, InferResponse, Model
 from kserve.errors import InvalidInput
 from kserve.protocol.infer_type import RequestedOutput
 
+from bonexray.analysis import StudyAnswer, judge_study, open_network, read_views, run_network
 from bonexray.bundle import Bundle
-from serving.analysis import StudyAnswer, judge_study, open_network, read_views, run_network
 
 MODEL_NAME = "bonexray"
 MAX_VIEWS = 16
@@ -31,6 +32,7 @@ _OUTPUT_TYPES: tuple[dict[str, Any], ...] = (
     {"name": "study_verdict", "datatype": "BYTES", "shape": [1]},
     {"name": "view_probability", "datatype": "FP64", "shape": [-1]},
     {"name": "view_body_part", "datatype": "BYTES", "shape": [-1]},
+    {"name": "view_refusal", "datatype": "BYTES", "shape": [-1]},
     {"name": "view_cam", "datatype": "FP32", "shape": [-1, -1, -1]},
 )
 
@@ -89,12 +91,13 @@ class BonexrayModel(Model):  # type: ignore[misc]  # kserve is not typed
 
     def _read_study(self, request: InferRequest, started_s: float) -> InferResponse:
         requested = requested_outputs(request)
+        claimed = claimed_part(request, self._bundle.info.body_parts)
         decoding_s = time.perf_counter()
         images = read_views(views_of(request), self._bundle.info.image)
         decoded_s = time.perf_counter()
         outputs = run_network(self._network, images)
         inferred_s = time.perf_counter()
-        answer = judge_study(outputs, self._bundle.info)
+        answer = judge_study(outputs, self._bundle, claimed)
         return InferResponse(
             response_id=request.id or str(uuid.uuid4()),
             model_name=self.name,
@@ -143,6 +146,18 @@ def views_of(request: InferRequest) -> list[bytes]:
     return [_decode_base64(text, number) for number, text in enumerate(tensor.data, start=1)]
 
 
+def claimed_part(request: InferRequest, body_parts: Sequence[str]) -> str | None:
+    """The body part that a request says the study shows; None when it says nothing.
+
+    Raises:
+        RequestError: it is none that the model knows.
+    """
+    claimed = (request.parameters or {}).get("body_part")
+    if claimed is not None and claimed not in body_parts:
+        raise RequestError(f"parameters.body_part: expected one of {', '.join(body_parts)}")
+    return claimed
+
+
 def requested_outputs(request: InferRequest) -> list[RequestedOutput]:
     """The outputs that a request asks for; none named means all of them.
 
@@ -167,6 +182,7 @@ def output_tensors(answer: StudyAnswer) -> list[InferOutput]:
         "study_verdict": ([1], [answer.study_verdict]),
         "view_probability": ([num_views], answer.view_probabilities.tolist()),
         "view_body_part": ([num_views], list(answer.view_body_parts)),
+        "view_refusal": ([num_views], list(answer.view_refusals)),
         "view_cam": (list(answer.view_cams.shape), answer.view_cams.ravel().tolist()),
     }
     return [

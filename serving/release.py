@@ -1,5 +1,6 @@
 """A person's decision on a candidate: approve it, and it is what serving loads.
 
+    python -m serving.release verify reports/evaluation
     python -m serving.release approve candidate --by NAME --reason TEXT
 
 The only module of serving that knows the registry. The order of the writes makes every kill
@@ -26,10 +27,12 @@ from bonexray.registry import (
     GATE_PASSED,
     GATE_SHA256_TAG,
     GATE_TAG,
+    GATE_WARNINGS_TAG,
     PREVIOUS,
     tracking_uri,
 )
-from serving.store import BundleStore, Champion
+from bonexray.store import BundleStore, Champion
+from serving.pack import verify_pack
 
 # Set before MLflow is imported: it draws a bar per file, and would unpickle what it loads.
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -44,7 +47,13 @@ RECORDS_FILE = "records.jsonl"
 
 
 def approve(
-    client: MlflowClient, model_name: str, wanted: str, by: str, reason: str, store: BundleStore
+    client: MlflowClient,
+    model_name: str,
+    wanted: str,
+    by: str,
+    reason: str,
+    override: str,
+    store: BundleStore,
 ) -> None:
     """Make a version the champion: in the store, in the registry's aliases and on record.
 
@@ -54,12 +63,13 @@ def approve(
         wanted: a version number or an alias.
         by: who decides.
         reason: why, in words.
+        override: why the gate's warnings do not matter, in words; empty when there are none.
         store: where serving looks.
 
     Raises:
         ConfigError: nobody or no reason was named.
         RegistryError: there is no such version, it has no lineage of ours, or the records are torn.
-        GateError: its gate did not pass.
+        GateError: its gate did not pass, or passed with warnings that nobody overrides.
         BundleError: the registry's files are not the bundle that was registered.
     """
     if not by.strip() or not reason.strip():
@@ -67,9 +77,15 @@ def approve(
     version = find_version(client, model_name, wanted)
     if version.tags.get(GATE_TAG) != GATE_PASSED:
         raise GateError(f"{model_name} version {version.version} did not pass the gate")
+    warnings = version.tags.get(GATE_WARNINGS_TAG, "unknown")
+    if warnings != "0" and not override.strip():
+        raise GateError(
+            f"{model_name} version {version.version} passed the gate with {warnings} warnings; "
+            "read its report, and say in --override why they do not matter"
+        )
     digest = _fetch(version, store)
     champion = _version_under(client, model_name, CHAMPION)
-    _record(store.root / RECORDS_FILE, version, champion, by, reason)
+    _record(store.root / RECORDS_FILE, version, champion, by, reason, override)
     if champion is not None and champion.version != version.version:
         client.set_registered_model_alias(model_name, PREVIOUS, champion.version)
     client.set_registered_model_alias(model_name, CHAMPION, version.version)
@@ -123,13 +139,19 @@ def _fetch(version: ModelVersion, store: BundleStore) -> str:
 
 
 def _record(
-    path: Path, version: ModelVersion, champion: ModelVersion | None, by: str, reason: str
+    path: Path,
+    version: ModelVersion,
+    champion: ModelVersion | None,
+    by: str,
+    reason: str,
+    override: str,
 ) -> None:
     """Append the decision, unless it is the last one on record: then this run finishes it."""
     decision = {
         "action": "approve",
         "by": by,
         "reason": reason,
+        "override": override,
         "model_name": version.name,
         "version": str(version.version),
         "bundle_digest": version.tags[BUNDLE_DIGEST_TAG],
@@ -163,16 +185,24 @@ def _last_record(path: Path) -> dict[str, Any]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m serving.release", description=__doc__)
-    commands = parser.add_subparsers(required=True)
+    commands = parser.add_subparsers(required=True, dest="command")
+    check = commands.add_parser("verify", help="check a release pack: digests, figures, verdict")
+    check.add_argument("pack", type=Path, help="folder that evaluate wrote as its report")
     command = commands.add_parser("approve", help="make a version the champion")
     command.add_argument("version", help=f"version number, or an alias such as {CANDIDATE}")
     command.add_argument("--by", required=True, help="who approves")
     command.add_argument("--reason", required=True, help="why")
+    command.add_argument(
+        "--override", default="", help="why the gate's warnings do not matter, if there are any"
+    )
     command.add_argument("--model-name", default="bonexray", help="name in the registry")
     command.add_argument(
         "--store", type=Path, default=Path("release"), help="folder that serving reads"
     )
     args = parser.parse_args(argv)
+    if args.command == "verify":
+        run_or_exit("release", lambda: print(f"release: {verify_pack(args.pack)}"))
+        return
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.WARNING)
     mlflow.set_tracking_uri(tracking_uri())
@@ -184,6 +214,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             args.version,
             args.by,
             args.reason,
+            args.override,
             BundleStore(args.store),
         ),
     )

@@ -17,6 +17,8 @@ from filelock import FileLock
 # wait for each other.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+pytest_plugins = ["tests.small_bundle"]
+
 ROOT = Path(__file__).parent.parent
 
 TINY: dict[str, Any] = {
@@ -75,7 +77,11 @@ TINY: dict[str, Any] = {
         "bootstrap_draws": 50,
         "sensitivity": 0.9,
         "specificity": 0.9,
-        "min_test_study_auroc": 0.0,
+        "refused_fraction": 0.02,
+        "gate": [
+            {"figure": "test/study/auroc_low", "at_least": 0.0, "severity": "critical"},
+            {"figure": "champion/lead_low", "at_least": -1.0, "severity": "critical"},
+        ],
     },
     "register": {"experiment": "tiny", "model_name": "bonexray"},
 }
@@ -107,6 +113,11 @@ def tiny_params(tmp_path: Path) -> Path:
     path = tmp_path / "params.yaml"
     path.write_text(yaml.safe_dump(TINY))
     return path
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    return ROOT
 
 
 @pytest.fixture(scope="session")

@@ -4,15 +4,14 @@ Shares follow the 100 abnormal MURA studies that were read again: 53 with a frac
 hardware, 35 degenerated, 29 with another finding; many with two. Knows no camera and no image.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from components.simulator.anatomy import CORTICAL, Anatomy, Joint, Site
+from components.simulator.implants import IMPLANTS, Place, radius_at, remade
 from components.simulator.shapes import Ball, Cut, Shaft, Solid, Structure, Vector, turn
 
-METAL = 0.5  # attenuation per mm
 _NO_TURN: Vector = np.eye(3)
 _NO_SHIFT: Vector = np.zeros(3)
 _SPUR: Vector = np.array([1.3, 0.8, 1.0])
@@ -30,17 +29,6 @@ _SHARES: dict[tuple[str, ...], float] = {
     (LESION, HARDWARE): 0.03,
     (DEGENERATION, LESION): 0.10,
 }
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Place:
-    """The spot on one long bone where it breaks, is fixed or is eaten away."""
-
-    bone: str
-    s: float
-    """Share of the bone's length."""
-    side: Vector
-    """Unit vector across the bone."""
 
 
 def draw_findings(rng: np.random.Generator) -> tuple[str, ...]:
@@ -75,11 +63,13 @@ def with_findings(
         if HARDWARE not in findings and second.bone != place.bone and rng.random() < 0.7:
             ill = fracture(ill, second, rng, plain)
     if HARDWARE in findings:
-        implant = _IMPLANTS[int(rng.integers(len(_IMPLANTS)))]
+        implant = IMPLANTS[int(rng.integers(len(IMPLANTS)))]
         solids = implant(anatomy.bone(place.bone), place, rng)
         hinged = anatomy.bone(place.bone).hinged
-        faint = tuple(_remade(solid, plain) for solid in solids)
+        faint = tuple(remade(solid, plain) for solid in solids)
         metal = Structure(name="implant", solids=faint, hinged=hinged)
+        ends = tuple(end for rod in faint for end in (rod.start, rod.end))
+        metal = metal.marked(HARDWARE, ends, max(rod.radii[1] for rod in faint))
         ill = replace(ill, structures=(*ill.structures, metal))
     return ill
 
@@ -101,18 +91,12 @@ def _across(shaft: Shaft, direction: Vector) -> Vector:
     return side / np.linalg.norm(side)
 
 
-def _radius_at(shaft: Shaft, s: float) -> float:
-    first, middle, last = shaft.radii
-    near_first, near_last = max(1 - s / shaft.flare, 0) ** 2, max(1 - (1 - s) / shaft.flare, 0) ** 2
-    return middle + (first - middle) * near_first + (last - middle) * near_last
-
-
 def fracture(anatomy: Anatomy, place: Place, rng: np.random.Generator, severity: float) -> Anatomy:
     """Break a bone in two; each piece swings about its own joint, so the ends part."""
     bone = anatomy.bone(place.bone)
     shaft = bone.shaft
     axis = (shaft.end - shaft.start) / shaft.length_mm
-    radius = _radius_at(shaft, place.s)
+    radius = radius_at(shaft, place.s)
     slant = turn(np.cross(axis, place.side), rng.uniform(-0.7, 0.7))
     cut = Cut(
         normal=slant @ axis, point=shaft.point(place.s), roughness_mm=float(rng.uniform(0, 1.0))
@@ -128,97 +112,14 @@ def fracture(anatomy: Anatomy, place: Place, rng: np.random.Generator, severity:
     first = turn(hinge, min(apart * (1 - share) / near, 0.5))
     last = turn(hinge, min(apart * share / far, 0.5))
     gap = axis * radius * rng.uniform(0.3, 1.1) * severity
-    pieces = (
-        bone.cut(cut).moved(first, shaft.start, -0.5 * gap),
-        bone.cut(other).moved(last, shaft.end, 0.5 * gap),
+    near_piece = bone.cut(cut).moved(first, shaft.start, -0.5 * gap)
+    far_piece = bone.cut(other).moved(last, shaft.end, 0.5 * gap)
+    # Between the ends, which part to both sides of where the bone was whole.
+    reach = 1.2 * radius + 0.5 * apart + float(np.linalg.norm(gap)) / 2
+    near_piece = near_piece.marked(FRACTURE, (shaft.point(place.s),), reach)
+    return replace(
+        anatomy, structures=(*anatomy.without(place.bone), near_piece, replace(far_piece, marks=()))
     )
-    return replace(anatomy, structures=(*anatomy.without(place.bone), *pieces))
-
-
-def _metal_rod(start: Vector, end: Vector, radius: float, wide: Vector | None = None) -> Shaft:
-    return Shaft(
-        start=start,
-        end=end,
-        radii=(radius, radius, radius),
-        shell=METAL,
-        core=METAL,
-        spongy=METAL,
-        cortex_mm=0,
-        wide=np.array([1.0, 0.0, 0.0]) if wide is None else wide,
-    )
-
-
-def _remade(rod: Shaft, plain: float) -> Shaft:
-    """The same rod, thicker when plain, of a lighter material (as carbon is) when faint."""
-    attenuation = METAL * min(plain, 1.0) ** 2
-    thicker = float(np.clip(plain, 1.0, 1.5))
-    radii = (rod.radii[0] * thicker, rod.radii[1] * thicker, rod.radii[2] * thicker)
-    return replace(rod, shell=attenuation, core=attenuation, radii=radii)
-
-
-def plate(bone: Structure, place: Place, rng: np.random.Generator) -> tuple[Shaft, ...]:
-    """A plate along the bone, held by screws through it."""
-    shaft = bone.shaft
-    radius = _radius_at(shaft, place.s)
-    half = min(rng.uniform(4.0, 6.5) * radius / shaft.length_mm, 0.36)
-    low, high = max(place.s - half, 0.04), min(place.s + half, 0.96)
-    side = place.side
-    tangent = np.cross((shaft.end - shaft.start) / shaft.length_mm, side)
-    lift = side * (radius + 1.0)
-    thick = 0.2 * radius + 0.6
-    strip = _metal_rod(shaft.point(low) + lift, shaft.point(high) + lift, thick, tangent * 2.4)
-    screws = [
-        _metal_rod(
-            shaft.point(s) + lift,
-            shaft.point(s) - side * (_radius_at(shaft, s) + rng.uniform(0.5, 3)),
-            thick * 0.75,
-        )
-        for s in np.linspace(low, high, int(rng.integers(4, 8)) + 2)[1:-1]
-    ]
-    return (strip, *screws)
-
-
-def nail(bone: Structure, place: Place, rng: np.random.Generator) -> tuple[Shaft, ...]:
-    """A nail inside the marrow, locked by screws at its ends."""
-    shaft = bone.shaft
-    radius = shaft.radii[1]
-    low, high = rng.uniform(0.04, 0.12), rng.uniform(0.85, 0.95)
-    rod = replace(
-        _metal_rod(shaft.point(low), shaft.point(high), radius * 0.5),
-        bend=shaft.bend * (high - low) ** 2,
-    )
-    locks = [
-        _metal_rod(
-            shaft.point(s) - place.side * _radius_at(shaft, s) * 1.2,
-            shaft.point(s) + place.side * _radius_at(shaft, s) * 1.2,
-            0.16 * radius + 0.4,
-        )
-        for s in (low + 0.05, high - 0.05, high - 0.12)
-    ]
-    return (rod, *locks)
-
-
-def wires(bone: Structure, place: Place, rng: np.random.Generator) -> tuple[Shaft, ...]:
-    """Pins that cross in the bone."""
-    shaft = bone.shaft
-    radius = _radius_at(shaft, place.s)
-    solids = []
-    for sign in (-1, 1, rng.uniform(-0.3, 0.3)):
-        reach = rng.uniform(3.0, 4.5) * radius / shaft.length_mm
-        low, high = max(place.s - reach, -0.02), min(place.s + reach, 1.02)
-        lean = sign * place.side * radius * rng.uniform(0.7, 1.2)
-        solids.append(
-            _metal_rod(shaft.point(low) - lean, shaft.point(high) + lean, 0.10 * radius + 0.5)
-        )
-    return tuple(solids)
-
-
-_IMPLANTS: tuple[Callable[[Structure, Place, np.random.Generator], tuple[Shaft, ...]], ...] = (
-    plate,
-    plate,
-    nail,
-    wires,
-)
 
 
 def _sphere(centre: Vector, semi: Vector, attenuation: float) -> Ball:
@@ -233,7 +134,7 @@ def _hardened(radius: float) -> float:
 def grow_lesion(anatomy: Anatomy, place: Place, rng: np.random.Generator, plain: float) -> Anatomy:
     """A hole with a dense rim, a bone blown up around a hole, or a dense region."""
     bone = anatomy.bone(place.bone)
-    radius = _radius_at(bone.shaft, place.s)
+    radius = radius_at(bone.shaft, place.s)
     centre = bone.shaft.point(place.s) + place.side * radius * rng.uniform(0, 0.4)
     rim_mm = 0.6 + 0.12 * radius
     kind = ("lytic", "expansile", "blastic")[int(rng.integers(3))]
@@ -260,6 +161,7 @@ def grow_lesion(anatomy: Anatomy, place: Place, rng: np.random.Generator, plain:
         )
         hole = _sphere(centre, semi * 1.3, -0.4 * dense)
         ill = replace(bone, solids=(*bone.solids, blown), inclusions=(*bone.inclusions, hole))
+    ill = ill.marked(LESION, (centre,), float(semi.max()) * (1.5 if kind == "expansile" else 1.1))
     return replace(anatomy, structures=(*anatomy.without(place.bone), ill))
 
 
@@ -292,6 +194,7 @@ def _wear(anatomy: Anatomy, joint: Joint, rng: np.random.Generator, plain: float
             for lean, size in zip((-1.15, 1.15), rng.uniform(0.4, 0.6, 2) * plain, strict=True)
         ]
         ill = replace(bone, solids=(*bone.solids, *spurs), inclusions=(*bone.inclusions, hard))
+        ill = ill.marked(DEGENERATION, (near,), 1.3 * radius)
         # Closer, and sideways: a worn joint slips.
         ill = ill.moved(_NO_TURN, _NO_SHIFT, radius * side * (slip - 0.08 * min(plain, 1.0) * axis))
         anatomy = replace(anatomy, structures=(*anatomy.without(name), ill))

@@ -94,6 +94,21 @@ class Ball:
 Solid = Shaft | Ball
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Mark:
+    """Where a finding is: attenuates nothing, and moves with the structure that shows it."""
+
+    finding: str
+    points: tuple[Vector, ...]
+    radius_mm: float
+    """How far the finding reaches about the points."""
+
+    def moved(self, rotation: Vector, about: Vector, shift: Vector) -> "Mark":
+        """The same mark turned about a point, then shifted."""
+        move = _Move(rotation, about, shift)
+        return replace(self, points=tuple(move.point(point) for point in self.points))
+
+
 @dataclass(frozen=True)
 class _Move:
     rotation: Vector
@@ -122,6 +137,7 @@ class Structure:
     """Is one body with all other soft tissue, and has no sharp edge."""
     hinged: bool = False
     """Moves with the limb beyond the joint that the anatomy can bend."""
+    marks: tuple[Mark, ...] = ()
 
     @property
     def shaft(self) -> Shaft:
@@ -136,7 +152,13 @@ class Structure:
             self,
             solids=tuple(solid.moved(rotation, about, shift) for solid in self.solids),
             inclusions=tuple(solid.moved(rotation, about, shift) for solid in self.inclusions),
+            marks=tuple(mark.moved(rotation, about, shift) for mark in self.marks),
         )
+
+    def marked(self, finding: str, points: tuple[Vector, ...], radius_mm: float) -> "Structure":
+        """The same structure, known to show a finding."""
+        mark = Mark(finding=finding, points=points, radius_mm=radius_mm)
+        return replace(self, marks=(*self.marks, mark))
 
     def cut(self, cut: Cut) -> "Structure":
         """What the cut keeps of it."""

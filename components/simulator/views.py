@@ -1,7 +1,7 @@
-"""One patient's studies as the images that a reader gets."""
+"""One patient's studies as the images that a reader gets, and what is known of each."""
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +27,28 @@ _MIRROR = np.diag([-1.0, 1.0, 1.0])
 Image = NDArray[np.uint8]
 
 
-def render_patient(patient: Patient, seed: int, difficulty: float) -> list[list[Image]]:
-    """Render all studies of one patient, each a list of (H, W) uint8 views.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lesion:
+    """Where a finding is seen."""
+
+    finding: str
+    box: tuple[float, float, float, float]
+    """Left, top, right and bottom, as shares of the image's width and height."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class View:
+    """One image, and what its maker knows of it."""
+
+    pixels: Image
+    """(H, W)."""
+    marker: bool
+    """Whether a side marker is on the film."""
+    lesions: tuple[Lesion, ...]
+
+
+def render_patient(patient: Patient, seed: int, difficulty: float) -> list[list[View]]:
+    """Render all studies of one patient.
 
     The images follow from these arguments alone. All views of a study show one body.
     """
@@ -39,7 +59,7 @@ def render_patient(patient: Patient, seed: int, difficulty: float) -> list[list[
 
 def _render_study(
     study: Study, build: Build, rng: np.random.Generator, difficulty: float
-) -> Iterator[Image]:
+) -> Iterator[View]:
     anatomy = build_anatomy(study.part, build)
     if study.findings:
         anatomy = with_findings(anatomy, study.findings, rng, conspicuity(difficulty))
@@ -56,7 +76,31 @@ def _render_study(
         camera = draw_camera(shown, anatomy.turns_degrees[which], rng)
         signal = project(shown.structures, camera)
         metal = HARDWARE in study.findings
-        yield develop(signal, draw_exposure(rng), "L" if anatomy.left else "R", metal, rng)
+        exposure = draw_exposure(rng)
+        yield View(
+            pixels=develop(signal, exposure, "L" if anatomy.left else "R", metal, rng),
+            marker=exposure.marker is not None,
+            lesions=tuple(find_lesions(shown, camera)),
+        )
+
+
+def find_lesions(anatomy: Anatomy, camera: Camera) -> Iterator[Lesion]:
+    """The findings that lie within the image, at least in part."""
+    for structure in anatomy.structures:
+        for mark in structure.marks:
+            box = camera.box([camera.see(point) for point in mark.points], mark.radius_mm)
+            if box is not None:
+                rows, columns = box
+                across, down = camera.width_px, camera.height_px
+                yield Lesion(
+                    finding=mark.finding,
+                    box=(
+                        columns.start / across,
+                        rows.start / down,
+                        columns.stop / across,
+                        rows.stop / down,
+                    ),
+                )
 
 
 def conspicuity(difficulty: float) -> float:

@@ -1,39 +1,50 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bonexray.bundle import (
     INFO_FILE,
-    MANIFEST_FILE,
     MODEL_FILE,
     PROFILE_FILE,
+    TYPICAL_FILE,
     BundleInfo,
     Provenance,
+    TrainedNetwork,
     open_bundle,
-    seal_bundle,
 )
 from bonexray.errors import BundleError
 from bonexray.images import ImageSpec
+from bonexray.novelty import Abstention, Typical, write_typical
+from bonexray.sealed import MANIFEST_FILE, seal
 from bonexray.studies import BODY_PARTS, LABELS
-from bonexray.verdicts import OperatingPoints
+from bonexray.verdicts import MEAN_RULE, Calibration, OperatingPoints
 
 INFO = BundleInfo(
     image=ImageSpec(size=64, mean=0.3, std=0.2),
     labels=LABELS,
     body_parts=BODY_PARTS,
-    temperature=1.5,
+    study_rule=MEAN_RULE,
+    calibration=Calibration(view=1.5, study=0.8, parts={"XR_HAND": 1.2}, val_studies=80),
     operating_points=OperatingPoints(high_sensitivity=0.3, high_specificity=0.7),
+    abstention=Abstention(max_novelty=40, max_conflict=3),
     provenance=Provenance(
-        arch="resnet18",
+        networks=(
+            TrainedNetwork(
+                arch="resnet18",
+                start_weights="random",
+                weights_sha256="c" * 64,
+                train_params_sha256="d" * 64,
+            ),
+        ),
         dataset_sha256="a" * 64,
         manifest_sha256="b" * 64,
-        start_weights="random",
-        weights_sha256="c" * 64,
-        train_params_sha256="d" * 64,
         code_commit="unknown",
     ),
 )
+
+TYPICAL = Typical(means=np.zeros((7, 3), np.float32), whitening=np.eye(3, 2, dtype=np.float32))
 
 
 @pytest.fixture
@@ -43,7 +54,8 @@ def bundle(tmp_path: Path) -> Path:
     (folder / MODEL_FILE).write_bytes(b"a graph")
     (folder / INFO_FILE).write_text(INFO.model_dump_json())
     (folder / PROFILE_FILE).write_text("{}")
-    seal_bundle(folder)
+    write_typical(folder / TYPICAL_FILE, TYPICAL)
+    seal(folder)
     return folder
 
 
@@ -57,7 +69,7 @@ def test_a_sealed_bundle_opens_as_it_was_written(bundle: Path) -> None:
 def test_the_digest_names_every_byte(bundle: Path) -> None:
     before = open_bundle(bundle).digest
     (bundle / MODEL_FILE).write_bytes(b"another graph")
-    assert seal_bundle(bundle) != before
+    assert seal(bundle) != before
 
 
 @pytest.mark.parametrize("file", [MODEL_FILE, INFO_FILE])
@@ -69,9 +81,7 @@ def test_an_altered_file_is_refused_with_both_digests(bundle: Path, file: str) -
 
 def test_a_missing_file_is_refused(bundle: Path) -> None:
     (bundle / MODEL_FILE).unlink()
-    with pytest.raises(
-        BundleError, match=r"its manifest names \['bundle.json', 'model.onnx', 'profile.json'\]"
-    ):
+    with pytest.raises(BundleError, match=r"lacks \['model.onnx'\] of it"):
         open_bundle(bundle)
 
 
@@ -84,14 +94,35 @@ def test_an_extra_file_is_refused(bundle: Path) -> None:
 @pytest.mark.parametrize("text", ["", "[]", '{"sha256": 3}', '{"sha256": {}}', "\xff"])
 def test_a_broken_manifest_is_refused(bundle: Path, text: str) -> None:
     (bundle / MANIFEST_FILE).write_text(text)
-    with pytest.raises(BundleError, match="bundle"):
+    with pytest.raises(BundleError, match="manifest"):
         open_bundle(bundle)
 
 
 def test_a_field_of_another_kind_is_refused_by_its_name(bundle: Path) -> None:
     info = json.loads(INFO.model_dump_json())
-    info["temperature"] = -1
+    info["calibration"]["view"] = -1
     (bundle / INFO_FILE).write_text(json.dumps(info))
-    seal_bundle(bundle)
-    with pytest.raises(BundleError, match="temperature: Input should be greater than 0"):
+    seal(bundle)
+    with pytest.raises(BundleError, match="calibration.view: Input should be greater than 0"):
+        open_bundle(bundle)
+
+
+def test_a_temperature_of_a_part_that_is_not_above_zero_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"parts\.XR_HAND = 0\.0, expected a temperature above 0"):
+        Calibration(view=1, study=1, parts={"XR_HAND": 0}, val_studies=80)
+
+
+def test_statistics_that_do_not_fit_the_body_parts_are_refused(bundle: Path) -> None:
+    few = Typical(means=np.zeros((3, 3), np.float32), whitening=TYPICAL.whitening)
+    write_typical(bundle / TYPICAL_FILE, few)
+    seal(bundle)
+    with pytest.raises(BundleError, match="3 means, expected one for each of 7 body parts"):
+        open_bundle(bundle)
+
+
+def test_statistics_that_are_torn_are_refused(bundle: Path) -> None:
+    whole = (bundle / TYPICAL_FILE).read_bytes()
+    (bundle / TYPICAL_FILE).write_bytes(whole[: len(whole) // 2])
+    seal(bundle)
+    with pytest.raises(BundleError, match="typical.npz: not readable"):
         open_bundle(bundle)

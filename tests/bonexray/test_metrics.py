@@ -1,82 +1,115 @@
+import warnings
+
 import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from bonexray.metrics import (
-    accuracy,
-    auroc,
-    bootstrap_intervals,
-    cohen_kappa,
-    cross_entropy,
-    paired_difference,
-)
+from bonexray.metrics import METRICS, auprc, auroc, calibration_error, calibration_error_debiased
+
+# Ten items by hand: four abnormal. Above 0.5 stand 0.9, 0.8, 0.6 and 0.55, of which three are.
+LABELS = np.array([1, 1, 0, 1, 0, 0, 1, 0, 0, 0])
+PROBABILITIES = np.array([0.9, 0.8, 0.6, 0.55, 0.45, 0.4, 0.35, 0.2, 0.1, 0.05])
+BY_HAND = {
+    "accuracy": 8 / 10,
+    "auroc": (6 + 6 + 5 + 3) / (4 * 6),
+    "auprc": (1 / 1 + 2 / 2 + 3 / 4 + 4 / 7) / 4,
+    "sensitivity": 3 / 4,
+    "specificity": 5 / 6,
+    "ppv": 3 / 4,
+    "npv": 5 / 6,
+    "kappa": (0.8 - (0.4 * 0.4 + 0.6 * 0.6)) / (1 - (0.4 * 0.4 + 0.6 * 0.6)),
+    "brier": (0.01 + 0.04 + 0.36 + 0.2025 + 0.2025 + 0.16 + 0.4225 + 0.04 + 0.01 + 0.0025) / 10,
+    # Bins from 0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8 and 0.9.
+    "ece": (0.05 + 0.1 + 0.2 + 0.65 + 0.85 + 0.45 + 0.6 + 0.2 + 0.1) / 10,
+}
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_figures_agree_with_scikit_learn(seed: int) -> None:
+@pytest.mark.parametrize("name", BY_HAND)
+def test_ten_items_have_the_figures_worked_out_by_hand(name: str) -> None:
+    assert METRICS[name](LABELS, PROBABILITIES) == pytest.approx(BY_HAND[name])
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("seed", range(10))
+def test_figures_agree_with_scikit_learn(seed: int, weighted: bool) -> None:
     generator = np.random.default_rng(seed)
     labels = generator.integers(0, 2, 60)
     scores = np.round(np.clip(generator.normal(0.4 + 0.2 * labels, 0.3), 0.01, 0.99), 2)  # ties
-    called = scores > 0.5
-    assert auroc(labels, scores) == pytest.approx(reference.roc_auc_score(labels, scores))
-    assert accuracy(labels, scores) == pytest.approx(reference.accuracy_score(labels, called))
-    assert cohen_kappa(labels, scores) == pytest.approx(reference.cohen_kappa_score(labels, called))
-    assert cross_entropy(labels, scores) == pytest.approx(reference.log_loss(labels, scores))
+    weights = generator.integers(0, 4, 60).astype(float) if weighted else None
+    called, by = scores > 0.5, {"sample_weight": weights}
+    expected = {
+        "accuracy": reference.accuracy_score(labels, called, **by),
+        "loss": reference.log_loss(labels, scores, **by),
+        "auroc": reference.roc_auc_score(labels, scores, **by),
+        "auprc": reference.average_precision_score(labels, scores, **by),
+        "sensitivity": reference.recall_score(labels, called, **by),
+        "specificity": reference.recall_score(1 - labels, ~called, **by),
+        "ppv": reference.precision_score(labels, called, **by),
+        "npv": reference.precision_score(1 - labels, ~called, **by),
+        "kappa": reference.cohen_kappa_score(labels, called, **by),
+        "brier": reference.brier_score_loss(labels, scores, **by),
+    }
+    for name, value in expected.items():
+        assert METRICS[name](labels, scores, weights) == pytest.approx(value), name
 
 
-def test_a_figure_that_is_undefined_is_nan() -> None:
-    ones = np.ones(4, int)
-    assert np.isnan(auroc(ones, np.linspace(0, 1, 4)))
-    assert np.isnan(cohen_kappa(ones, np.full(4, 0.9)))
-
-
-def test_the_interval_of_a_mean_matches_theory() -> None:
-    generator = np.random.default_rng(0)
-    labels = generator.integers(0, 2, 2000)
-    scores = np.where(generator.random(2000) < 0.8, labels, 1 - labels).astype(float)
-    low, high = bootstrap_intervals(
-        {"accuracy": accuracy}, labels, scores, np.arange(2000).astype(object), draws=500, seed=0
-    )["accuracy"]
-    half = 1.96 * np.sqrt(0.8 * 0.2 / 2000)
-    assert low == pytest.approx(0.8 - half, abs=0.01)
-    assert high == pytest.approx(0.8 + half, abs=0.01)
-
-
-def test_repeating_a_patients_items_does_not_narrow_the_interval() -> None:
+@pytest.mark.parametrize("name", [name for name in METRICS if name != "ece_debiased"])
+def test_a_weight_of_two_is_an_item_that_stands_there_twice(name: str) -> None:
     generator = np.random.default_rng(1)
-    labels = generator.integers(0, 2, 100)
-    scores = np.clip(generator.normal(0.35 + 0.3 * labels, 0.3), 0, 1)
-    patients = np.array([f"patient{number}" for number in range(100)], object)
-    once = bootstrap_intervals({"auroc": auroc}, labels, scores, patients, draws=300, seed=2)
-    tenfold = bootstrap_intervals(
-        {"auroc": auroc},
-        np.repeat(labels, 10),
-        np.repeat(scores, 10),
-        np.repeat(patients, 10),
-        draws=300,
-        seed=2,
-    )
-    assert tenfold["auroc"] == pytest.approx(once["auroc"], abs=0.02)
+    labels = generator.integers(0, 2, 40)
+    scores = np.round(generator.random(40), 1)
+    times = generator.integers(0, 3, 40)
+    repeated = np.repeat(np.arange(40), times)
+    expected = METRICS[name](labels[repeated], scores[repeated])
+    assert METRICS[name](labels, scores, times.astype(float)) == pytest.approx(expected)
 
 
-def test_an_interval_is_nan_when_no_redraw_defines_the_metric() -> None:
-    ones, patients = np.ones(3, int), np.array(["a", "b", "c"], object)
-    drawn = bootstrap_intervals({"auroc": auroc}, ones, np.ones(3), patients, draws=5, seed=0)
-    assert np.isnan(drawn["auroc"]).all()
+@pytest.mark.parametrize("name", METRICS)
+def test_a_row_of_weights_gives_what_it_gives_alone(name: str) -> None:
+    generator = np.random.default_rng(2)
+    labels, scores = generator.integers(0, 2, 30), generator.random(30)
+    weights = generator.integers(0, 3, (7, 30)).astype(np.float32)
+    together = METRICS[name](labels, scores, weights)
+    alone = [METRICS[name](labels, scores, row) for row in weights]
+    assert together.shape == (7,)
+    np.testing.assert_allclose(together, alone)
 
 
-def test_a_paired_difference_is_narrower_than_two_unpaired_intervals_and_none_for_the_same() -> (
-    None
-):
-    generator = np.random.default_rng(3)
-    labels = generator.integers(0, 2, 300)
-    one = generator.normal(labels, 1.0)
-    other = one + generator.normal(0, 0.3, 300)
-    patients = np.array([f"patient{number // 2}" for number in range(300)], object)
-    lead, low, high = paired_difference(auroc, labels, one, other, patients, draws=300, seed=0)
-    assert lead == pytest.approx(auroc(labels, one) - auroc(labels, other))
-    assert low < lead < high
-    alone = bootstrap_intervals({"auroc": auroc}, labels, one, patients, draws=300, seed=0)["auroc"]
-    assert high - low < (alone[1] - alone[0]) / 2
-    same = paired_difference(auroc, labels, one, one, patients, draws=50, seed=0)
-    assert same == (0, 0, 0)
+def test_a_figure_that_is_undefined_is_nan_without_a_warning() -> None:
+    ones, zeros = np.ones(4, int), np.zeros(4, int)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.isnan(auroc(ones, np.linspace(0, 1, 4)))
+        assert np.isnan(auprc(zeros, np.linspace(0, 1, 4)))
+        assert np.isnan(METRICS["sensitivity"](zeros, np.full(4, 0.9)))
+        assert np.isnan(METRICS["specificity"](ones, np.full(4, 0.9)))
+        assert np.isnan(METRICS["ppv"](ones, np.full(4, 0.1)))
+        assert np.isnan(METRICS["npv"](ones, np.full(4, 0.9)))
+        assert np.isnan(METRICS["kappa"](ones, np.full(4, 0.9)))
+
+
+def test_a_calibrated_model_has_an_error_by_chance_which_debiasing_takes_back() -> None:
+    plain, debiased = [], []
+    for seed in range(200):
+        generator = np.random.default_rng(seed)
+        probabilities = generator.random(60)
+        labels = (generator.random(60) < probabilities).astype(int)
+        plain.append(calibration_error(labels, probabilities))
+        debiased.append(calibration_error_debiased(labels, probabilities))
+    assert np.mean(plain) > 0.1
+    assert np.mean(debiased) < 0.03
+
+
+def test_debiasing_leaves_an_error_that_is_no_chance() -> None:
+    generator = np.random.default_rng(0)
+    probabilities = generator.random(20_000)
+    labels = (generator.random(20_000) < probabilities**2).astype(int)
+    truth = float(np.mean(probabilities - probabilities**2))
+    assert calibration_error_debiased(labels, probabilities) == pytest.approx(truth, abs=0.01)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_a_model_that_is_right_by_construction_scores_best_everywhere(name: str) -> None:
+    labels = np.array([0, 1, 1, 0, 1])
+    perfect = 0.0 if name in ("loss", "brier", "ece", "ece_debiased") else 1.0
+    assert METRICS[name](labels, labels.astype(float)) == pytest.approx(perfect, abs=1e-9)

@@ -23,7 +23,7 @@ from components.simulator.plan import plan_patients
 
 @pytest.fixture(scope="module")
 def files() -> list[bytes]:
-    return render_files(plan_patients(0.002, 5)[:24], 5, 0.5)
+    return [png for png, _ in render_files(plan_patients(0.002, 5)[:24], 5, 0.5)]
 
 
 def packed(files: list[bytes]) -> Pixels:

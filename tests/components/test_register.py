@@ -10,6 +10,7 @@ import pytest
 from mlflow import MlflowClient
 
 from bonexray.bundle import open_bundle
+from bonexray.sealed import seal
 from components.register import main
 
 
@@ -44,7 +45,11 @@ def test_the_candidate_carries_its_whole_lineage(
     version = tiny_registry.get_model_version_by_alias("bonexray", "candidate")
     assert version.tags["bonexray.bundle_digest"] == bundle.digest
     assert version.tags["bonexray.gate"] == "passed"
-    for name, value in bundle.info.provenance.model_dump().items():
+    assert version.tags["bonexray.gate_warnings"] == "0"
+    provenance = bundle.info.provenance
+    for name in ("dataset_sha256", "manifest_sha256", "code_commit"):
+        assert version.tags[f"bonexray.{name}"] == getattr(provenance, name)
+    for name, value in provenance.networks[0].model_dump().items():
         assert version.tags[f"bonexray.{name}"] == value
 
 
@@ -60,7 +65,7 @@ def test_the_run_shows_dataset_figures_curves_and_report(
     assert run.data.params["train.epochs"] == "2"
     (dataset,) = run.inputs.dataset_inputs
     assert version.tags["bonexray.dataset_sha256"].startswith(dataset.dataset.digest)
-    history = tiny_registry.get_metric_history(version.run_id, "epoch/val_loss")
+    history = tiny_registry.get_metric_history(version.run_id, "epoch/resnet18/val_loss")
     assert [point.step for point in history] == [1, 2]
     listed = {file.path for file in tiny_registry.list_artifacts(version.run_id, "report")}
     assert {"report/report.html", "report/metrics.json", "report/gate.json"} <= listed
@@ -145,6 +150,7 @@ def test_a_report_that_does_not_let_the_bundle_pass_stops_it(
     shutil.copytree(tiny_workspace / "reports/evaluation", tmp_path / "report")
     content = json.loads((tmp_path / "report" / file).read_text()) | change
     (tmp_path / "report" / file).write_text(json.dumps(content))
+    seal(tmp_path / "report")
     flags[flags.index("--report") + 1] = str(tmp_path / "report")
     with pytest.raises(SystemExit, match="1"):
         main(flags)
@@ -160,3 +166,19 @@ def test_a_registry_that_cannot_be_used_is_named(
     with pytest.raises(SystemExit, match="1"):
         main(flags)
     assert "file:///nowhere/mlruns" in capsys.readouterr().err
+
+
+def test_a_report_that_was_changed_after_it_was_sealed_is_refused(
+    registry: MlflowClient,
+    flags: list[str],
+    tiny_workspace: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copytree(tiny_workspace / "reports/evaluation", tmp_path / "report")
+    (tmp_path / "report/model_card.md").write_text("All is well.")
+    flags[flags.index("--report") + 1] = str(tmp_path / "report")
+    with pytest.raises(SystemExit, match="1"):
+        main(flags)
+    assert "report was changed after evaluate wrote it" in capsys.readouterr().err
+    assert registry.search_registered_models() == []

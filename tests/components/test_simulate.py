@@ -131,8 +131,22 @@ def test_images_are_grey_and_of_muras_sizes(tiny):
 
 
 def test_views_of_a_study_differ():
-    files = render_files(plan_patients(0.0015, 11)[:8], 11, 0.5)
+    files = [png for png, _ in render_files(plan_patients(0.0015, 11)[:8], 11, 0.5)]
     assert len(set(files)) == len(files)
+
+
+def test_simulation_json_says_of_every_image_what_is_to_be_seen_in_it(tiny):
+    with zipfile.ZipFile(tiny) as archive:
+        views = json.loads(archive.read("simulation.json"))["views"]
+        findings = json.loads(archive.read("simulation.json"))["findings"]
+        images = {name.removeprefix(f"{ROOT}/") for name in archive.namelist() if "image" in name}
+    assert set(views) == {name for name in images if name.endswith(".png")}
+    for path, view in views.items():
+        planted = set(findings.get(f"{path.rpartition('/')[0]}/", ()))
+        assert {lesion["finding"] for lesion in view["lesions"]} <= planted
+    shown = [view for path, view in views.items() if "positive" in path and view["lesions"]]
+    assert len(shown) > 0.8 * sum("positive" in path for path in views)
+    assert 0.1 < np.mean([view["marker"] for view in views.values()]) < 0.4
 
 
 def test_the_bytes_follow_from_the_seed_whatever_the_number_of_workers(tiny, tmp_path, monkeypatch):

@@ -38,7 +38,7 @@ def test_a_second_run_does_nothing(tiny_workspace: Path, dvc: Callable[..., str]
 def test_the_metrics_are_shown(tiny_workspace: Path, dvc: Callable[..., str]) -> None:
     shown = json.loads(dvc(tiny_workspace, "metrics", "show", "--json"))
     files = {name: file["data"] for name, file in shown[""]["data"].items()}
-    assert 0 <= files["reports/evaluation/metrics.json"]["test"]["study"]["auroc"] <= 1
+    assert 0 <= files["reports/evaluation/headline.json"]["test_study"]["auroc"] <= 1
     assert files["reports/validation/counts.json"]["splits"]["test"]["views"] > 0
 
 

@@ -20,8 +20,8 @@ READING = StudyReading(
     negative_below=0.31,
     positive_from=0.72,
     views=(
-        ViewReading(probability=0.912, body_part="XR_WRIST"),
-        ViewReading(probability=0.713, body_part="XR_HUMERUS"),
+        ViewReading(probability=0.912, body_part="XR_WRIST", refusal=""),
+        ViewReading(probability=0.713, body_part="XR_HUMERUS", refusal="other_part"),
     ),
     model_version="3",
     bundle_digest="1a2b3c4d5e6f" + "0" * 52,
@@ -38,7 +38,7 @@ abnormal     0.812  (negative below 0.310, positive from 0.720)
 
   view         body part    abnormal
   image1.png   XR_WRIST        0.912
-  image10.png  XR_HUMERUS      0.713
+  image10.png  XR_HUMERUS      0.713  not read: of another body part than it is said to show
 
 model        version 3, bundle 1a2b3c4d5e6f
 time         41.3 ms round trip: 12.0 ms to decode, 18.3 ms in the network

@@ -10,9 +10,9 @@ import pytest
 from mlflow import MlflowClient
 
 from bonexray.bundle import open_bundle
+from bonexray.store import BundleStore
 from components import evaluate, register
 from serving.release import main
-from serving.store import BundleStore
 
 OTHER_COMMIT = "f" * 40
 
@@ -47,6 +47,7 @@ def second_candidate(
         ["--params", str(tiny_params), "--dataset", str(data / "dataset")]
         + ["--validated", str(data / "validated"), "--models", str(tiny_workspace / "models")]
         + ["--archs", "resnet18", "--commit", OTHER_COMMIT]
+        + ["--crossval", "none", "--release", "none"]
         + ["--out", str(bundle), "--report", str(report)]
     )
     candidate(tiny_params, bundle, report)
@@ -181,10 +182,10 @@ def resealed_in_the_registry(registry: MlflowClient, tmp_path: Path) -> None:
     (info,) = (tmp_path / "mlruns").rglob("models/*/artifacts/bundle.json")
     manifest = info.with_name("manifest.json")
     altered_in_the_registry(registry, tmp_path)
-    from bonexray.bundle import seal_bundle
+    from bonexray.sealed import seal
 
     manifest.unlink()
-    seal_bundle(info.parent)
+    seal(info.parent)
 
 
 def refused_by_its_gate(registry: MlflowClient, tmp_path: Path) -> None:

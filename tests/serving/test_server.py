@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from serving.analysis import judge_study, open_network, read_views, run_network
+from bonexray.analysis import judge_study, open_network, read_views, run_network
 from serving.predictor import BonexrayModel
 from serving.server import build_app
 
@@ -109,7 +109,7 @@ def test_the_served_probability_is_the_pure_functions_and_the_networks(server, s
 
     bundle = store.open(store.champion().digest)
     images = read_views(views, bundle.info.image)
-    study = judge_study(run_network(open_network(bundle, threads=1), images), bundle.info)
+    study = judge_study(run_network(open_network(bundle, threads=1), images), bundle, None)
     assert served["study_probability"]["data"] == [study.study_probability]
     assert served["study_verdict"]["data"] == [study.study_verdict]
     assert served["view_probability"]["data"] == study.view_probabilities.tolist()
@@ -120,7 +120,7 @@ def test_the_served_probability_is_the_pure_functions_and_the_networks(server, s
 
     session = onnxruntime.InferenceSession(bundle.model, providers=["CPUExecutionProvider"])
     logits = session.run(["logit"], {"image": images})[0].astype(np.float64)
-    direct = 1 / (1 + np.exp(-logits / bundle.info.temperature))
+    direct = 1 / (1 + np.exp(-logits / bundle.info.calibration.view))
     assert served["view_probability"]["data"] == pytest.approx(direct, abs=1e-7)
 
 

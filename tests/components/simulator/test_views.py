@@ -4,10 +4,17 @@ from PIL import Image
 
 from components import mura
 from components.simulator.anatomy import draw_build
+from components.simulator.lesions import with_findings
 from components.simulator.limbs import build_anatomy
 from components.simulator.plan import Patient, Study
 from components.simulator.radiograph import Camera, project
-from components.simulator.views import beside_other_hand, draw_camera, plaster, render_patient
+from components.simulator.views import (
+    beside_other_hand,
+    draw_camera,
+    find_lesions,
+    plaster,
+    render_patient,
+)
 
 
 def patient(part, number=1, views=2, findings=()):
@@ -65,15 +72,53 @@ def test_two_hands_lie_side_by_side_and_only_one_is_ill():
 
 def test_the_images_follow_from_seed_patient_and_difficulty_alone():
     one, again = (render_patient(patient("XR_WRIST"), 5, 0.5) for _ in range(2))
-    assert all((a == b).all() for a, b in zip(one[0], again[0], strict=True))
-    other = render_patient(patient("XR_WRIST", number=2), 5, 0.5)
-    assert other[0][0].shape != one[0][0].shape or (other[0][0] != one[0][0]).any()
+    pairs = zip(one[0], again[0], strict=True)
+    assert all((a.pixels == b.pixels).all() for a, b in pairs)
+    other = render_patient(patient("XR_WRIST", number=2), 5, 0.5)[0][0].pixels
+    first = one[0][0].pixels
+    assert other.shape != first.shape or (other != first).any()
 
 
 def test_difficulty_changes_abnormal_studies_alone():
     def thumbnail(difficulty, findings):
         view = render_patient(patient("XR_WRIST", views=1, findings=findings), 5, difficulty)[0][0]
-        return np.asarray(Image.fromarray(view).resize((64, 64))).astype(float)
+        return np.asarray(Image.fromarray(view.pixels).resize((64, 64))).astype(float)
 
     assert (thumbnail(0.0, ()) == thumbnail(1.0, ())).all()
     assert np.abs(thumbnail(0.0, ("hardware",)) - thumbnail(1.0, ("hardware",))).max() > 20
+
+
+@pytest.mark.parametrize("part", ["XR_ELBOW", "XR_WRIST", "XR_SHOULDER", "XR_FINGER"])
+@pytest.mark.parametrize("finding", ["fracture", "hardware", "lesion", "degeneration"])
+def test_a_box_lies_where_the_finding_changes_the_image(part, finding):
+    # One body, ill and healthy, bent, turned and mirrored alike, before one camera.
+    shares, areas = [], []
+    for seed in range(4):
+        build = draw_build(np.random.default_rng(seed))
+        healthy = build_anatomy(part, build)
+        ill = with_findings(healthy, (finding,), np.random.default_rng(seed), 1.0)
+        camera = draw_camera(healthy, healthy.turns_degrees[0] + 20, np.random.default_rng(seed))
+        seen, as_was = (project(body.bent(25).structures, camera) for body in (ill, healthy))
+        change = np.abs(seen - as_was)
+        near = np.zeros(change.shape, bool)
+        lesions = list(find_lesions(ill.bent(25), camera))
+        for lesion in lesions:
+            left, top, right, bottom = lesion.box
+            rows, columns = np.array(change.shape)
+            assert 0 <= left < right <= 1
+            assert 0 <= top < bottom <= 1
+            near[
+                round(top * rows) : round(bottom * rows),
+                round(left * columns) : round(right * columns),
+            ] = True
+        if lesions:
+            shares.append(change[near].mean() / change.mean())
+            areas.append(near.mean())
+        assert {lesion.finding for lesion in lesions} <= {finding}
+    assert np.median(shares) > 2  # the change within the boxes, over the change anywhere
+    assert np.median(areas) < 0.4
+
+
+def test_a_healthy_body_shows_no_lesion():
+    views = render_patient(patient("XR_HAND"), 5, 0.3)[0]
+    assert all(view.lesions == () for view in views)

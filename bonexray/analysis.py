@@ -1,24 +1,31 @@
 """The views of one study -> what the reader is told. Knows no protocol and no server.
 
-n views of the study, S side of the network's image, h x w its class-activation map.
+n views of the study, S side of the network's image, h x w its map of evidence, D its embedding.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
-from bonexray.bundle import MODEL_FILE, OUTPUTS, Bundle, BundleInfo
+from bonexray.bundle import MODEL_FILE, OUTPUTS, Bundle
 from bonexray.errors import BundleError, ImageError
 from bonexray.images import ImageSpec, normalise, read_square
-from bonexray.verdicts import Verdict, calibrated_probability, study_probability, verdict
+from bonexray.novelty import Refusal, conflict
+from bonexray.verdicts import (
+    NOT_ANALYSED,
+    Verdict,
+    calibrated_probability,
+    study_probability,
+    verdict,
+)
 
 Floats32 = npt.NDArray[np.float32]
 
-_SERVED_OUTPUTS = ("logit", "part_logits", "cam")
 _NOT_A_GRAPH = (
     ort_errors.Fail,
     ort_errors.InvalidArgument,
@@ -36,6 +43,7 @@ class NetworkOutputs:
     logits: Floats32  # (n,)
     part_logits: Floats32  # (n, body parts)
     cams: Floats32  # (n, h, w)
+    embeddings: Floats32  # (n, D)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,8 +51,12 @@ class StudyAnswer:
     """What the reader is told of one study."""
 
     study_probability: float
-    study_verdict: Verdict
+    """By the views that are read; by all of them when none is."""
+    study_verdict: Verdict | Literal["not_analysed"]
+    study_body_part: str
+    """As the network sees it."""
     view_probabilities: npt.NDArray[np.float64]  # (n,)
+    view_refusals: tuple[Refusal, ...]
     view_body_parts: tuple[str, ...]
     view_cams: Floats32  # (n, h, w)
 
@@ -69,7 +81,7 @@ def open_network(bundle: Bundle, threads: int) -> ort.InferenceSession:
         outputs = run_network(session, np.zeros((1, 1, size, size), np.float32))
     except _NOT_A_GRAPH as error:
         raise BundleError(f"{MODEL_FILE}: cannot be run: {_first_line(error)}") from error
-    _check_contract(outputs, bundle.info)
+    _check_contract(outputs, bundle)
     return session
 
 
@@ -94,37 +106,74 @@ def run_network(session: ort.InferenceSession, images: Floats32) -> NetworkOutpu
     A batch was seen to save nothing on a CPU. One by one, memory does not grow with n, and a view
     gets the same bits whatever views stand beside it.
     """
-    passes = [session.run(_SERVED_OUTPUTS, {"image": image[None]}) for image in images]
-    logits, part_logits, cams = (np.concatenate(parts) for parts in zip(*passes, strict=True))
-    return NetworkOutputs(logits=logits, part_logits=part_logits, cams=cams)
+    passes = [session.run(OUTPUTS, {"image": image[None]}) for image in images]
+    logits, part_logits, cams, embeddings = map(np.concatenate, zip(*passes, strict=True))
+    return NetworkOutputs(logits=logits, part_logits=part_logits, cams=cams, embeddings=embeddings)
 
 
-def judge_study(outputs: NetworkOutputs, info: BundleInfo) -> StudyAnswer:
-    """Turn the network's outputs into probabilities, verdict and body parts."""
+def judge_study(outputs: NetworkOutputs, bundle: Bundle, claimed_part: str | None) -> StudyAnswer:
+    """Turn the network's outputs into probabilities, verdict, body parts and refusals.
+
+    Args:
+        outputs: of the study's views.
+        bundle: whose network it is.
+        claimed_part: what the study is said to show, such as `XR_WRIST`; None when nothing is said.
+    """
+    info = bundle.info
     # A NaN would compare as neither below nor above, and so be told as "doubtful".
     if not np.isfinite(outputs.logits).all():
         raise ArithmeticError("the network returned a logit that is not finite")
-    probabilities = calibrated_probability(outputs.logits, info.temperature)
-    probability = study_probability(probabilities)
-    parts = outputs.part_logits.argmax(axis=1)
+    refusals = _refusals(outputs, bundle, claimed_part)
+    read = np.array([refusal == "" for refusal in refusals])
+    logits = outputs.logits[read] if read.any() else outputs.logits
+    part = seen_part(outputs.part_logits, info.body_parts)
+    probability = study_probability(logits, info.study_rule, info.calibration, part)
+    told = verdict(probability, info.operating_points)
     return StudyAnswer(
         study_probability=probability,
-        study_verdict=verdict(probability, info.operating_points),
-        view_probabilities=probabilities,
-        view_body_parts=tuple(info.body_parts[part] for part in parts),
+        study_verdict=told if read.any() else NOT_ANALYSED,
+        study_body_part=part,
+        view_probabilities=calibrated_probability(outputs.logits, info.calibration.view),
+        view_refusals=refusals,
+        view_body_parts=tuple(
+            seen_part(view[None], info.body_parts) for view in outputs.part_logits
+        ),
         view_cams=outputs.cams,
     )
 
 
-def _check_contract(outputs: NetworkOutputs, info: BundleInfo) -> None:
+def _refusals(
+    outputs: NetworkOutputs, bundle: Bundle, claimed_part: str | None
+) -> tuple[Refusal, ...]:
+    novelties = bundle.typical.novelty(outputs.embeddings)
+    conflicts: Sequence[float | None] = [None] * len(novelties)
+    if claimed_part is not None:
+        claimed = np.full(len(novelties), bundle.info.body_parts.index(claimed_part))
+        conflicts = conflict(outputs.part_logits, claimed).tolist()
+    refusal = bundle.info.abstention.refusal
+    return tuple(map(refusal, novelties.tolist(), conflicts))
+
+
+def seen_part(part_logits: Floats32, body_parts: Sequence[str]) -> str:
+    """The body part that the network sees in views, from their logits (n, P)."""
+    return body_parts[int(part_logits.mean(axis=0).argmax())]
+
+
+def _check_contract(outputs: NetworkOutputs, bundle: Bundle) -> None:
     """Compare the shapes of one view's outputs with the bundle's contract."""
-    expected_parts = (1, len(info.body_parts))
-    found = (outputs.logits.shape, outputs.part_logits.shape, outputs.cams.ndim)
-    if found != ((1,), expected_parts, 3):
+    expected_parts = (1, len(bundle.info.body_parts))
+    depth = (1, bundle.typical.means.shape[1])
+    found = (
+        outputs.logits.shape,
+        outputs.part_logits.shape,
+        outputs.cams.ndim,
+        outputs.embeddings.shape,
+    )
+    if found != ((1,), expected_parts, 3, depth):
         raise BundleError(
             f"{MODEL_FILE}: for one view, logit has shape {outputs.logits.shape}, part_logits "
-            f"{outputs.part_logits.shape} and cam {outputs.cams.shape}, expected (1,), "
-            f"{expected_parts} and (1, h, w)"
+            f"{outputs.part_logits.shape}, cam {outputs.cams.shape} and embedding "
+            f"{outputs.embeddings.shape}, expected (1,), {expected_parts}, (1, h, w) and {depth}"
         )
     if not np.isfinite(outputs.logits).all():
         raise BundleError(f"{MODEL_FILE}: the logit of a black image is not finite")

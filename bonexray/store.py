@@ -13,8 +13,9 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bonexray.artifacts import whole_file, whole_folder, write_json
-from bonexray.bundle import PROFILE_FILE, Bundle, Sha256, open_bundle, verify_bundle
+from bonexray.bundle import PROFILE_FILE, Bundle, open_bundle, verify_bundle
 from bonexray.errors import BundleError
+from bonexray.sealed import Sha256
 
 CHAMPION_FILE = "champion.json"
 

@@ -7,12 +7,12 @@ import sys
 import pytest
 
 from bonexray.errors import BundleError
-from serving.store import BundleStore, Champion
+from bonexray.store import BundleStore, Champion
 
 _ADD_AND_DIE = """
 import os, shutil, signal, sys
 from pathlib import Path
-from serving.store import BundleStore
+from bonexray.store import BundleStore
 
 copy = shutil.copyfile
 def copy_and_die(source, target):

@@ -3,9 +3,9 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from bonexray.analysis import NetworkOutputs, judge_study, open_network, read_views, run_network
 from bonexray.bundle import open_bundle
 from bonexray.errors import BundleError, ImageError
-from serving.analysis import NetworkOutputs, judge_study, open_network, read_views, run_network
 
 
 @pytest.fixture
@@ -17,9 +17,9 @@ def bundle(bundle_folder):
 def answer(bundle):
     session = open_network(bundle, threads=1)
 
-    def answer_study(*views):
+    def answer_study(*views, claimed=None):
         images = read_views(views, bundle.info.image)
-        return judge_study(run_network(session, images), bundle.info)
+        return judge_study(run_network(session, images), bundle, claimed)
 
     return answer_study
 
@@ -73,9 +73,35 @@ def test_a_logit_that_is_not_finite_is_never_told_as_doubtful(bundle):
         logits=np.array([np.nan], np.float32),
         part_logits=np.zeros((1, 7), np.float32),
         cams=np.zeros((1, 4, 4), np.float32),
+        embeddings=np.zeros((1, 4), np.float32),
     )
     with pytest.raises(ArithmeticError):
-        judge_study(broken, bundle.info)
+        judge_study(broken, bundle, None)
+
+
+def test_a_view_unlike_those_learned_from_is_left_out_of_its_study(
+    answer, png, expected_probability
+):
+    study = answer(png(60), png(255))
+    assert study.view_refusals == ("", "unlike")
+    assert study.study_probability == pytest.approx(expected_probability(60), abs=1e-6)
+    assert study.study_verdict == "negative"
+
+
+def test_a_study_of_refused_views_alone_is_not_analysed(answer, png):
+    study = answer(png(255), png(0))
+    assert study.view_refusals == ("unlike", "unlike")
+    assert study.study_verdict == "not_analysed"
+
+
+def test_a_view_of_another_part_than_claimed_is_refused(answer, png):
+    # A bright view is told to be a wrist with logits 0 to 6 times its mean.
+    assert answer(png(200), claimed="XR_WRIST").view_refusals == ("",)
+    assert answer(png(200)).view_refusals == ("",)
+    study = answer(png(200), claimed="XR_ELBOW")
+    assert study.view_refusals == ("other_part",)
+    assert study.study_body_part == "XR_WRIST"
+    assert study.study_verdict == "not_analysed"
 
 
 def test_a_model_that_is_no_graph_is_refused(open_altered):

@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+
+from bonexray.novelty import Abstention
+from components.abstention import choose_bounds, fit_typical, strangeness, tell_apart
+
+
+def embeddings(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two parts, whose views vary ten times as much along one direction as along the others."""
+    generator = np.random.default_rng(seed)
+    parts = np.arange(count) % 2
+    spread = np.array([10, 1, 1, 1])
+    views = generator.normal(0, spread, (count, 4)) + parts[:, None] * np.array([0, 20, 0, 0])
+    return views.astype(np.float32), parts
+
+
+def test_distances_are_in_the_units_in_which_views_vary() -> None:
+    views, parts = embeddings(4000, 0)
+    typical = fit_typical(views, parts, 2)
+    far_along_the_wide = np.array([[10, 0, 0, 0]], np.float32)
+    far_along_the_narrow = np.array([[0, 0, 10, 0]], np.float32)
+    assert typical.novelty(far_along_the_wide) == pytest.approx(1, abs=0.2)
+    assert typical.novelty(far_along_the_narrow) == pytest.approx(10, rel=0.1)
+
+
+def test_novelty_does_not_ask_which_part_is_seen() -> None:
+    views, parts = embeddings(4000, 0)
+    typical = fit_typical(views, parts, 2)
+    between = typical.novelty(np.array([[0, 10, 0, 0]], np.float32))
+    assert typical.novelty(np.array([[0, 20, 0, 0]], np.float32)) < 0.5
+    assert between > 5
+
+
+def test_a_part_that_was_never_seen_does_not_break_the_fit() -> None:
+    views, parts = embeddings(100, 0)
+    assert fit_typical(views, parts, 7).means.shape == (7, 4)
+
+
+def test_more_directions_than_views_do_not_break_the_fit() -> None:
+    generator = np.random.default_rng(0)
+    views = generator.normal(0, 1, (20, 100)).astype(np.float32)
+    typical = fit_typical(views, np.arange(20) % 2, 2)
+    assert np.isfinite(typical.novelty(views)).all()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_bounds_refuse_no_more_good_views_than_they_may(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    novelty, surprise = generator.gamma(2, 1, 1000), generator.exponential(1, 1000)
+    bounds = choose_bounds(novelty, surprise, refused_fraction=0.02)
+    assert (strangeness(bounds, novelty, surprise) > 1).mean() <= 0.02
+    assert (strangeness(bounds, novelty, surprise) > 1).any()
+
+
+def test_strangeness_above_one_is_what_is_refused() -> None:
+    bounds = Abstention(max_novelty=4, max_conflict=2)
+    generator = np.random.default_rng(0)
+    novelty, surprise = generator.uniform(0, 8, 200), generator.uniform(0, 4, 200)
+    refused = [bounds.refusal(*pair) != "" for pair in zip(novelty, surprise, strict=True)]
+    np.testing.assert_array_equal(strangeness(bounds, novelty, surprise) > 1, refused)
+
+
+def test_each_kind_of_stranger_has_its_figures() -> None:
+    good = np.linspace(0.2, 1.1, 50)
+    told = tell_apart(good, {"pages": np.full(20, 3.0), "twins": good})
+    assert told["pages"] == {"count": 20, "auroc": 1.0, "refused": 1.0}
+    assert told["twins"]["auroc"] == pytest.approx(0.5)

@@ -1,0 +1,161 @@
+"""A small real bundle whose answers can be worked out by hand, for the tests of several rooms.
+
+The bundle's network is a mean: its logit is GAIN times the mean of the normalised image, so a
+bright view is abnormal, a dark one normal, and every expected value can be written down.
+"""
+
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from bonexray.artifacts import write_json
+from bonexray.bundle import (
+    INFO_FILE,
+    MODEL_FILE,
+    PROFILE_FILE,
+    TYPICAL_FILE,
+    BundleInfo,
+    Provenance,
+    TrainedNetwork,
+)
+from bonexray.images import ImageSpec
+from bonexray.novelty import Abstention, Typical, write_typical
+from bonexray.sealed import seal
+from bonexray.store import BundleStore, Champion
+from bonexray.studies import BODY_PARTS
+from bonexray.verdicts import MEAN_RULE, Calibration, OperatingPoints
+
+SIZE = 32
+MEAN, STD = 0.5, 0.25
+GAIN = 2.0
+TEMPERATURE = 1.5
+MAX_NOVELTY = 3.95
+"""Exceeded by all black and all white views alone, whose novelty is 4."""
+
+
+def mean_network() -> onnx.ModelProto:
+    """A dark view is told to be an elbow, a bright one a wrist."""
+    constants = {
+        "gain": np.array(GAIN, np.float32),
+        "axes": np.array([1, 2, 3], np.int64),
+        "channel": np.array([1], np.int64),
+        "column": np.array([-1, 1], np.int64),
+        "parts": np.arange(7, dtype=np.float32)[None],
+        "ones": np.ones((1, 4), np.float32),
+    }
+    nodes = [
+        helper.make_node("ReduceMean", ["image", "axes"], ["mean"], keepdims=0),
+        helper.make_node("Mul", ["mean", "gain"], ["logit"]),
+        helper.make_node("Reshape", ["mean", "column"], ["mean_column"]),
+        helper.make_node("MatMul", ["mean_column", "parts"], ["part_logits"]),
+        helper.make_node("MatMul", ["mean_column", "ones"], ["embedding"]),
+        helper.make_node("AveragePool", ["image"], ["pooled"], kernel_shape=[8, 8], strides=[8, 8]),
+        helper.make_node("Squeeze", ["pooled", "channel"], ["squeezed"]),
+        helper.make_node("Mul", ["squeezed", "gain"], ["cam"]),
+    ]
+    shapes = {"logit": 1, "part_logits": 2, "cam": 3, "embedding": 2}
+    graph = helper.make_graph(
+        nodes,
+        "mean",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["B", 1, SIZE, SIZE])],
+        [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * rank)
+            for name, rank in shapes.items()
+        ],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def write_bundle(folder: Path, model: bytes | None = None) -> str:
+    """Write and seal a bundle; returns its digest."""
+    folder.mkdir(parents=True)
+    (folder / MODEL_FILE).write_bytes(model or mean_network().SerializeToString())
+    info = BundleInfo(
+        image=ImageSpec(size=SIZE, mean=MEAN, std=STD),
+        labels=("normal", "abnormal"),
+        body_parts=BODY_PARTS,
+        study_rule=MEAN_RULE,
+        calibration=Calibration(view=TEMPERATURE, study=1, parts={}, val_studies=100),
+        operating_points=OperatingPoints(high_sensitivity=0.4, high_specificity=0.6),
+        abstention=Abstention(max_novelty=MAX_NOVELTY, max_conflict=3.0),
+        provenance=Provenance(
+            networks=(
+                TrainedNetwork(
+                    arch="mean",
+                    start_weights="random",
+                    weights_sha256="3" * 64,
+                    train_params_sha256="4" * 64,
+                ),
+            ),
+            dataset_sha256="1" * 64,
+            manifest_sha256="2" * 64,
+            code_commit="5" * 40,
+        ),
+    )
+    # Every part's mean is mid-grey's: a view's novelty is twice its distance from mid-grey.
+    write_typical(
+        folder / TYPICAL_FILE,
+        Typical(means=np.zeros((7, 4), np.float32), whitening=np.eye(4, dtype=np.float32)),
+    )
+    write_json(folder / INFO_FILE, info.model_dump(mode="json"))
+    write_json(folder / PROFILE_FILE, {})
+    return seal(folder)
+
+
+def draw_png(level: int, noise: int = 0, side_px: int = SIZE) -> bytes:
+    """A grey PNG of one brightness, 0 to 255, give or take some noise."""
+    generator = np.random.default_rng(level)
+    pixels = level + generator.integers(-noise, noise + 1, (side_px, side_px))
+    file = BytesIO()
+    Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture(scope="session")
+def png() -> Callable[..., bytes]:
+    return draw_png
+
+
+@pytest.fixture(scope="session")
+def make_bundle() -> Callable[..., str]:
+    return write_bundle
+
+
+@pytest.fixture(scope="session")
+def network() -> onnx.ModelProto:
+    return mean_network()
+
+
+@pytest.fixture(scope="session")
+def expected_probability() -> Callable[[int], float]:
+    """What the small bundle must say of `png(level)`, worked out by hand."""
+
+    def probability(level: int) -> float:
+        logit = GAIN * (level / 255 - MEAN) / STD
+        return float(1 / (1 + np.exp(-logit / TEMPERATURE)))
+
+    return probability
+
+
+@pytest.fixture(scope="session")
+def bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made") / "bundle"
+    write_bundle(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory, bundle_folder: Path) -> BundleStore:
+    store = BundleStore(tmp_path_factory.mktemp("store") / "release")
+    digest = store.add(bundle_folder)
+    store.set_champion(Champion(model_name="bonexray", version="3", digest=digest))
+    return store
