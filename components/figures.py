@@ -64,7 +64,13 @@ def take_figures(
     figures = {
         **figures_by_split({"image": views, "study": chosen.studies}, draws, seed),
         "out_of_fold": out_of_fold(
-            sources.crossval, chosen.candidate.records, chosen.rule, chosen.calibration, draws, seed
+            sources.crossval,
+            views,
+            chosen.candidate.records,
+            chosen.rule,
+            chosen.calibration,
+            draws,
+            seed,
         ),
         "test_by_part": by_part,
         "worst_part": worst_part(by_part),

@@ -26,6 +26,7 @@ def origin_of(record: TrainingRecord) -> dict[str, Any]:
 
 def out_of_fold(
     crossval: Path,
+    manifest: pd.DataFrame,
     records: tuple[TrainingRecord, ...],
     rule: StudyRule,
     calibration: Calibration,
@@ -36,6 +37,7 @@ def out_of_fold(
 
     Args:
         crossval: folder that holds one of cross-validation for each network.
+        manifest: the accepted views.
         records: of the networks that were chosen.
         rule: how views become a study.
         calibration: the chosen network's temperatures.
@@ -46,7 +48,7 @@ def out_of_fold(
         `image` and `study`, figures with intervals, and a `note`; `skipped` and why otherwise.
 
     Raises:
-        DataError: the predictions are there and cannot be read.
+        DataError: the predictions are there and cannot be read, or are of unknown studies.
     """
     if len(records) > 1:
         return {SKIPPED: "not taken of an ensemble"}
@@ -61,6 +63,9 @@ def out_of_fold(
         raise DataError(f"{place}: not readable as cross-validation's: {error}") from error
     if made_from != origin_of(records[0]):
         return {SKIPPED: "what there is was made from other data or with other settings"}
+    unknown = sorted(set(views["study"]) - set(manifest["study"]))
+    if unknown:
+        raise DataError(f"{place / PREDICTIONS_FILE}: {unknown[0]} is not in the manifest")
     read = views.assign(refused="", study_part=views["body_part"])
     studies = studies_of(read, rule, calibration)
     return {

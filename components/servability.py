@@ -16,6 +16,7 @@ from bonexray.gate import FAILED
 from bonexray.images import Pixels
 from bonexray.scoring import told_of
 from bonexray.verdicts import OperatingPoints
+from components import probe
 from components.judgement import Judgement
 
 _STUDIES = 50
@@ -53,7 +54,7 @@ def try_serving(
             claimed=views["body_part"].to_numpy().astype(str),
             threads=threads,
         )
-        command = [sys.executable, "-m", "components.probe", *map(str, (bundle, asked, answers))]
+        command = [sys.executable, "-m", probe.__name__, *map(str, (bundle, asked, answers))]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT_S)
         except subprocess.TimeoutExpired:

@@ -7,7 +7,7 @@ inside the components: Kubeflow runs a component's body alone, in another proces
 from typing import Any, List  # noqa: UP035  (kfp knows a list of artifacts as List alone)
 
 from kfp import dsl
-from kfp.dsl import Artifact, Dataset, Input, Model, Output
+from kfp.dsl import HTML, Artifact, ClassificationMetrics, Dataset, Input, Metrics, Model, Output
 
 IMAGE = "bonexray-components"
 """Named in every component; compilation puts the image that was asked for in its place."""
@@ -94,17 +94,24 @@ def evaluate(
     models: Input[List[Model]],  # noqa: UP006
     out: Output[Model],
     report: Output[Artifact],
+    page: Output[HTML],
+    figures: Output[Metrics],
+    confusion: Output[ClassificationMetrics],
 ) -> None:
     import json
 
     from components.evaluate import main
+    from pipeline.shown import show_evaluation
 
-    main(
-        ["--params", json.dumps(params), "--dataset", dataset.path, "--validated", validated.path]
-        + ["--models", *[model.path for model in models], "--archs", *archs]
-        + ["--crossval", "reports/crossval", "--release", "release", "--commit", commit]
-        + ["--out", out.path, "--report", report.path]
-    )
+    try:
+        main(
+            ["--params", json.dumps(params), "--dataset", dataset.path]
+            + ["--validated", validated.path, "--models", *[model.path for model in models]]
+            + ["--archs", *archs, "--crossval", "reports/crossval", "--release", "release"]
+            + ["--commit", commit, "--out", out.path, "--report", report.path]
+        )
+    finally:  # a model that the gate refuses has a report too
+        show_evaluation(report.path, page, figures, confusion)
 
 
 @step

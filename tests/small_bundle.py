@@ -39,7 +39,7 @@ MAX_NOVELTY = 3.95
 """Exceeded by all black and all white views alone, whose novelty is 4."""
 
 
-def mean_network() -> onnx.ModelProto:
+def mean_network(size: int = SIZE) -> onnx.ModelProto:
     """A dark view is told to be an elbow, a bright one a wrist."""
     constants = {
         "gain": np.array(GAIN, np.float32),
@@ -63,7 +63,7 @@ def mean_network() -> onnx.ModelProto:
     graph = helper.make_graph(
         nodes,
         "mean",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["B", 1, SIZE, SIZE])],
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["B", 1, size, size])],
         [
             helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * rank)
             for name, rank in shapes.items()
@@ -75,12 +75,12 @@ def mean_network() -> onnx.ModelProto:
     return model
 
 
-def write_bundle(folder: Path, model: bytes | None = None) -> str:
+def write_bundle(folder: Path, model: bytes | None = None, size: int = SIZE) -> str:
     """Write and seal a bundle; returns its digest."""
     folder.mkdir(parents=True)
-    (folder / MODEL_FILE).write_bytes(model or mean_network().SerializeToString())
+    (folder / MODEL_FILE).write_bytes(model or mean_network(size).SerializeToString())
     info = BundleInfo(
-        image=ImageSpec(size=SIZE, mean=MEAN, std=STD),
+        image=ImageSpec(size=size, mean=MEAN, std=STD),
         labels=("normal", "abnormal"),
         body_parts=BODY_PARTS,
         study_rule=MEAN_RULE,

@@ -15,6 +15,7 @@ from bonexray.bundle import OUTPUTS, open_bundle
 from bonexray.dataset import open_images
 from bonexray.images import normalise
 from bonexray.metrics import METRICS
+from bonexray.store import BundleStore, Champion
 from bonexray.verdicts import calibrated_probability
 from components.commit import describe_commit
 from components.evaluate import main
@@ -201,3 +202,160 @@ def test_a_commit_in_words_is_refused(
 ) -> None:
     with pytest.raises(Exception, match="--commit 'main', expected HEAD or 40"):
         describe_commit("main")
+
+
+def read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text())  # type: ignore[no-any-return]
+
+
+def approved(tiny_workspace: Path, release: Path) -> Path:
+    """A release folder whose champion is the tiny bundle; returns the bundle's folder there."""
+    store = BundleStore(release)
+    digest = store.add(tiny_workspace / "bundle")
+    store.set_champion(Champion(model_name="bonexray", version="1", digest=digest))
+    return release / "bundles" / digest
+
+
+def test_without_a_champion_the_report_and_the_gate_say_so(
+    tiny_workspace: Path, metrics: dict[str, Any]
+) -> None:
+    assert metrics["champion"] == {"skipped": "no champion yet in release/"}
+    gate = read(tiny_workspace / "reports/evaluation/gate.json")
+    (rule,) = [rule for rule in gate["rules"] if rule["figure"] == "champion/lead_low"]
+    assert (rule["outcome"], rule["note"]) == ("skipped", "no champion yet in release/")
+    page = (tiny_workspace / "reports/evaluation/report.html").read_text()
+    assert "Not compared: no champion yet" in page
+
+
+def test_a_copy_of_the_champion_is_level_with_it(
+    evaluate: Callable[..., None], tiny_workspace: Path, tmp_path: Path
+) -> None:
+    approved(tiny_workspace, tmp_path / "release")
+    evaluate()
+    champion = read(tmp_path / "report/metrics.json")["champion"]
+    assert champion["version"] == "1"
+    assert champion["lead"] == pytest.approx(0, abs=1e-9)
+    assert champion["lead_low"] == pytest.approx(0, abs=1e-9)
+
+
+def test_a_champion_whose_bundle_no_longer_verifies_stops_the_model_in_plain_words(
+    evaluate: Callable[..., None],
+    tiny_workspace: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    bundle = approved(tiny_workspace, tmp_path / "release")
+    (bundle / "model.onnx").write_bytes(b"another graph")
+    with pytest.raises(SystemExit, match="1"):
+        evaluate()
+    assert "champion/lead_low is the champion cannot be read" in capsys.readouterr().err
+    assert "cannot be read" in (tmp_path / "report/report.html").read_text()
+
+
+def test_a_champion_that_reads_another_size_is_compared_on_fitted_images(
+    evaluate: Callable[..., None], tmp_path: Path, make_bundle: Callable[..., str]
+) -> None:
+    make_bundle(tmp_path / "small", size=48)
+    store = BundleStore(tmp_path / "release")
+    digest = store.add(tmp_path / "small")
+    store.set_champion(Champion(model_name="bonexray", version="7", digest=digest))
+    evaluate()
+    champion = read(tmp_path / "report/metrics.json")["champion"]
+    assert champion["version"] == "7"
+    assert champion["refitted_from_px"] == 32
+    assert -1 <= champion["lead_low"] <= champion["lead"] <= champion["lead_high"] <= 1
+    assert "those of 32 px" in (tmp_path / "report/report.html").read_text()
+
+
+def test_the_bundle_answers_without_torch_as_torch_does(metrics: dict[str, Any]) -> None:
+    served = metrics["servability"]
+    assert served["largest_difference"] < 1e-4
+    assert served["verdicts_flipped"] == 0
+    assert served["ms_per_view"] > 0
+    assert served["studies"] == min(50, metrics["test"]["study"]["count"])
+
+
+def test_a_val_that_is_too_small_to_calibrate_on_is_told_and_warns(
+    evaluate: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rule = {"figure": "calibration/val_studies", "at_least": 50, "severity": "warning"}
+    evaluate(gate=[rule])
+    assert "warning: calibration/val_studies is 0, expected at least 50" in capsys.readouterr().out
+    gate = read(tmp_path / "report/gate.json")
+    assert (gate["passed"], gate["warnings"]) == (True, 1)
+    page = (tmp_path / "report/report.html").read_text()
+    assert "Not calibrated:" in page
+    assert "Passed with 1 warning" in page
+    assert (tmp_path / "bundle").exists()
+
+
+def test_a_gate_about_no_figure_leaves_neither_bundle_nor_report(
+    evaluate: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="1"):
+        evaluate(gate=[{"figure": "test/study/auc", "at_least": 0.5, "severity": "critical"}])
+    assert "evaluate.gate.0.figure = 'test/study/auc': no such figure" in capsys.readouterr().err
+    assert not (tmp_path / "bundle").exists()
+    assert not (tmp_path / "report").exists()
+
+
+def test_every_kind_of_stranger_has_its_figures(metrics: dict[str, Any]) -> None:
+    strangers = metrics["abstention"]["strangers"]
+    assert {"of another part", "inverted", "text pages", "chest radiographs"} <= set(strangers)
+    assert metrics["abstention"]["worst_auroc"] == min(s["auroc"] for s in strangers.values())
+
+
+def test_the_pack_holds_data_lineage_settings_and_software(tiny_workspace: Path) -> None:
+    pack = tiny_workspace / "reports/evaluation"
+    data = read(pack / "data.json")
+    manifest = pd.read_parquet(tiny_workspace / "data/validated/manifest.parquet")
+    assert data["origin"] == "simulated"
+    for split, own in manifest.groupby("split"):
+        assert data["splits"][split]["patients"] == own["patient"].nunique()
+        by_part = data["splits"][split]["studies_by_part"].values()
+        assert sum(sum(part.values()) for part in by_part) == own["study"].nunique()
+    assert read(pack / "params.json")["train"]["resnet18"]["epochs"] == 2
+    software = {part["name"]: part for part in read(pack / "sbom.json")["components"]}
+    assert software["torch"]["purl"].startswith("pkg:pypi/torch@")
+    assert str(tiny_workspace) not in (pack / "sbom.json").read_text()
+
+
+def test_out_of_fold_figures_are_taken_when_cross_validation_was_run(
+    evaluate: Callable[..., None], tiny_workspace: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / "crossval/resnet18"
+    place.mkdir(parents=True)
+    (record,) = json.loads((tiny_workspace / "reports/evaluation/training.json").read_text())
+    record.pop("fold")
+    views = pd.read_parquet(tiny_workspace / "data/validated/manifest.parquet")
+    views = views[views["split"] != "test"]
+    sure = views.assign(logit=6.0 * views["label"] - 3)
+    sure.to_parquet(place / "predictions.parquet")
+    (place / "metrics.json").write_text(json.dumps({"made_from": record}))
+    evaluate()
+    found = read(tmp_path / "report/metrics.json")["out_of_fold"]
+    assert found["study"]["auroc"] == 1
+    assert found["study"]["count"] == sure["study"].nunique()
+    (place / "metrics.json").write_text(json.dumps({"made_from": record | {"start": "other"}}))
+    evaluate()
+    found = read(tmp_path / "report/metrics.json")["out_of_fold"]
+    assert "made from other data or with other settings" in found["skipped"]
+
+
+def test_out_of_fold_predictions_of_unknown_studies_are_refused(
+    evaluate: Callable[..., None],
+    tiny_workspace: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    place = tmp_path / "crossval/resnet18"
+    place.mkdir(parents=True)
+    (record,) = json.loads((tiny_workspace / "reports/evaluation/training.json").read_text())
+    record.pop("fold")
+    views = pd.read_parquet(tiny_workspace / "data/validated/manifest.parquet")
+    strange = views.assign(logit=1.0, study="train/XR_HAND/patient99999/study1_positive")
+    strange.to_parquet(place / "predictions.parquet")
+    (place / "metrics.json").write_text(json.dumps({"made_from": record}))
+    with pytest.raises(SystemExit, match="1"):
+        evaluate()
+    assert "patient99999/study1_positive is not in the manifest" in capsys.readouterr().err

@@ -42,7 +42,8 @@ STEPS: dict[str, tuple[str, dict[str, str], list[str]]] = {
     ),
     "evaluate": (
         "--dataset {w}/data/dataset --validated {w}/data/validated --models {w}/models"
-        " --archs resnet18 --commit HEAD --crossval none --release none --out {t}/bundle --report {t}/evaluation",
+        " --archs resnet18 --commit HEAD --crossval none --release none"
+        " --out {t}/bundle --report {t}/evaluation",
         {"bundle": "bundle", "evaluation": "reports/evaluation"},
         ["model.onnx", "bundle.json", "manifest.json", "metrics.json", "predictions.parquet"],
     ),

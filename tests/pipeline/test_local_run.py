@@ -1,5 +1,6 @@
 """The compiled graph, run whole on this machine, ends where `dvc repro` ends."""
 
+import json
 import os
 import subprocess
 import sys
@@ -65,3 +66,21 @@ def test_the_digests_are_those_of_dvc_repro(
 def test_the_pipeline_ends_in_a_registered_candidate(outputs: Path) -> None:
     (registration,) = outputs.rglob("registration.json")
     assert yaml.safe_load(registration.read_text())["version"] == "1"
+
+
+def test_the_kubeflow_ui_gets_the_report_its_figures_and_a_confusion_matrix(
+    outputs: Path, tiny_workspace: Path
+) -> None:
+    (page,) = outputs.rglob("evaluate/page")
+    assert page.read_text().startswith("<!doctype html>")
+    (report,) = outputs.rglob("evaluate/report")
+    assert page.read_bytes() == (report / "report.html").read_bytes()
+    (told,) = outputs.rglob("evaluate/executor_output.json")
+    artefacts = json.loads(told.read_text())["artifacts"]
+    study = json.loads((report / "metrics.json").read_text())["test"]["study"]
+    (figures,) = artefacts["figures"]["artifacts"]
+    assert figures["metadata"]["test_study_auroc"] == pytest.approx(study["auroc"])
+    (confusion,) = artefacts["confusion"]["artifacts"]
+    rows = [row["row"] for row in confusion["metadata"]["confusionMatrix"]["rows"]]
+    assert sum(map(sum, rows)) == study["count"]
+    assert sum(rows[1]) == study["abnormal"]

@@ -14,7 +14,8 @@ from pipeline.__main__ import main as compile_main
 ROOT = Path(__file__).parents[2]
 # What a flag's value is called on either side when it is no file that another step wrote.
 NOT_ARTEFACTS = {
-    "--params", "--arch", "--archs", "--commit", "--splits", "--reference", "--crossval", "--release",
+    "--params", "--arch", "--archs", "--commit", "--splits", "--reference", "--crossval",
+    "--release",
 }  # fmt: skip
 
 
