@@ -6,15 +6,19 @@ import pandas as pd
 import pytest
 import torch
 
+from bonexray.bundle import open_bundle
 from bonexray.config import EvaluateConfig, read_section
 from bonexray.dataset import open_images
 from bonexray.errors import DataError
 from bonexray.images import Pixels
 from bonexray.network import abnormal_logit
 from bonexray.tables import read_manifest
+from components.calibration import choose_operating_points
 from components.candidates import Candidate, predict, read_candidates
 from components.choice import choose, compare
+from components.export import write_bundle
 from components.judgement import Judgement, judge_candidate
+from components.servability import try_serving
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +105,34 @@ def test_an_ensemble_says_what_its_network_says(
     np.testing.assert_allclose(said.logits, together.outputs.logits[:8], atol=1e-4)
     np.testing.assert_allclose(said.cams, together.outputs.cams[:8], atol=1e-3)
     np.testing.assert_allclose(said.embeddings, together.outputs.embeddings[:8], atol=1e-4)
+
+
+def test_an_ensembles_bundle_answers_as_its_networks_do_together(
+    read: list[Candidate],
+    manifest: pd.DataFrame,
+    config: EvaluateConfig,
+    images: Pixels,
+    tiny_workspace: Path,
+    tmp_path: Path,
+) -> None:
+    together = judge_candidate(read[2], manifest, config)
+    points = choose_operating_points(together.studies_in("val"), 0.9, 0.9)
+    profile = tiny_workspace / "data/validated/profile.json"
+    info, digest = write_bundle(together, points, profile, "unknown", tmp_path)
+    assert [network.arch for network in info.provenance.networks] == ["resnet18", "resnet18"]
+    bundle = open_bundle(tmp_path)
+    assert bundle.digest == digest
+    served = try_serving(tmp_path, together, points, images, threads=1)
+    assert served["largest_difference"] < 1e-4
+    assert served["verdicts_flipped"] == 0
+
+
+def test_a_bundle_that_does_not_open_cannot_be_served_and_says_why(
+    trained: Judgement, images: Pixels, tmp_path: Path
+) -> None:
+    points = choose_operating_points(trained.studies_in("val"), 0.9, 0.9)
+    served = try_serving(tmp_path, trained, points, images, threads=1)
+    assert "manifest.json: not readable" in served["failed"]
 
 
 def test_read_both_ways_a_view_and_its_mirror_image_get_one_answer(

@@ -192,6 +192,10 @@ def refused_by_its_gate(registry: MlflowClient, tmp_path: Path) -> None:
     registry.set_model_version_tag("bonexray", "1", "bonexray.gate", "refused")
 
 
+def passed_with_warnings(registry: MlflowClient, tmp_path: Path) -> None:
+    registry.set_model_version_tag("bonexray", "1", "bonexray.gate_warnings", "2")
+
+
 def without_lineage(registry: MlflowClient, tmp_path: Path) -> None:
     registry.delete_model_version_tag("bonexray", "1", "bonexray.bundle_digest")
 
@@ -202,6 +206,7 @@ def without_lineage(registry: MlflowClient, tmp_path: Path) -> None:
         (altered_in_the_registry, "model.onnx: SHA-256 is"),
         (resealed_in_the_registry, "registered was"),
         (refused_by_its_gate, "version 1 did not pass the gate"),
+        (passed_with_warnings, "passed the gate with 2 warnings; read its report"),
         (without_lineage, "carries no tag bonexray.bundle_digest"),
     ],
 )
@@ -221,6 +226,15 @@ def test_a_version_that_is_not_what_was_registered_is_refused(
     assert BundleStore(tmp_path / "release").champion() is None
     assert "champion" not in registry.get_registered_model("bonexray").aliases
     assert not (tmp_path / "release/records.jsonl").exists()
+
+
+def test_warnings_are_overridden_in_writing(registry: MlflowClient, tmp_path: Path) -> None:
+    passed_with_warnings(registry, tmp_path)
+    why = ["--by", "A. Reader", "--reason", "sheets seen", "--override", "val is small, known"]
+    main(["approve", "1", *why])
+    (record,) = records(tmp_path)
+    assert record["override"] == "val is small, known"
+    assert registry.get_model_version_by_alias("bonexray", "champion").version == 1
 
 
 @pytest.mark.usefixtures("registry")

@@ -52,6 +52,14 @@ BAD_REQUESTS = {
     "a view that is not base64": (with_input(data=[MARKER]), "view 1: not base64"),
     "a view that is not ASCII": (with_input(data=["é" + MARKER]), "view 1: not base64"),
     "text in place of an image": (with_input(data=[TEXT]), "view 1: .* neither PNG nor JPEG"),
+    "a body part that there is not": (
+        {"inputs": [tensor()], "parameters": {"body_part": MARKER}},
+        "parameters.body_part: expected one of XR_ELBOW",
+    ),
+    "a body part that is a number": (
+        {"inputs": [tensor()], "parameters": {"body_part": 3}},
+        "parameters.body_part: expected one of XR_ELBOW",
+    ),
     "an unknown output": (
         {"inputs": [tensor()], "outputs": [{"name": MARKER}]},
         r"outputs\[0\].name: expected one of study_probability",
@@ -129,6 +137,24 @@ def test_a_study_of_two_views_is_told_their_mean(server, png, expected_probabili
     expected = [expected_probability(60), expected_probability(200)]
     assert served["view_probability"]["data"] == pytest.approx(expected, abs=1e-6)
     assert served["study_probability"]["data"][0] == pytest.approx(np.mean(expected), abs=1e-6)
+
+
+def test_a_view_that_is_not_what_it_is_said_to_be_is_not_read_and_told_why(server, png):
+    bright = png(200)  # told to be a wrist
+    as_claimed = outputs_of(server.infer(bright, parameters={"body_part": "XR_WRIST"}))
+    assert as_claimed["view_refusal"]["data"] == [""]
+    assert as_claimed["study_verdict"]["data"] == ["positive"]
+    otherwise = outputs_of(server.infer(bright, parameters={"body_part": "XR_ELBOW"}))
+    assert otherwise["view_refusal"]["data"] == ["other_part"]
+    assert otherwise["study_verdict"]["data"] == ["not_analysed"]
+
+
+def test_a_view_unlike_any_limb_is_left_out_of_its_study(server, png, expected_probability):
+    served = outputs_of(server.infer(png(60), png(255)))
+    assert served["view_refusal"]["data"] == ["", "unlike"]
+    assert served["study_probability"]["data"][0] == pytest.approx(
+        expected_probability(60), abs=1e-6
+    )
 
 
 def test_an_answer_says_where_it_comes_from_and_what_it_took(server, store, png):
