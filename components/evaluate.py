@@ -28,9 +28,10 @@ from components.choice import choose, compare
 from components.commit import describe_commit
 from components.export import write_bundle
 from components.figures import Sources, take_figures
+from components.findings import Findings
 from components.judgement import Judgement, judge_candidate
 from components.pack import write_pack
-from components.report import Findings, write_report
+from components.report import write_report
 from components.servability import try_serving
 
 
@@ -77,7 +78,7 @@ def evaluate(places: Places, commit: str, config: EvaluateConfig) -> None:
             write_json(report / METRICS_FILE, found.metrics)
             write_json(report / GATE_FILE, found.gate)
             write_report(report, found)
-            write_pack(report, bundle, chosen, found.metrics, read_origin(places.dataset), config)
+            write_pack(report, bundle, found, config)
         print(_summary(found, places.report))
         if not found.gate["passed"]:
             reasons = "; ".join(broken_rules(found.gate, "critical"))
@@ -114,6 +115,7 @@ def _prove(
         info=info,
         metrics=metrics,
         gate=judge(metrics, config.gate),
+        origin=read_origin(places.dataset),
         images=images,
         strangers=strangers,
     )

@@ -1,5 +1,6 @@
 """Every figure of the chosen network, gathered: metrics.json without what compares or serves it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def take_figures(
     of_test = (views["split"] == "test").to_numpy()
     index, truth = read_index(sources.dataset), read_truth(sources.dataset)
     described = describe_studies(views[of_test], index, truth)
-    by_part = figures_by_part(test, draws, seed)
+    by_part = figures_by_part({"image": views[of_test], "study": test}, draws, seed)
     strange = _strangeness(chosen, of_test, sources.images, config)
     figures = {
         **figures_by_split({"image": views, "study": chosen.studies}, draws, seed),
@@ -95,18 +96,27 @@ def take_figures(
     return figures, strange
 
 
-def figures_by_part(studies: pd.DataFrame, draws: int, seed: int) -> dict[str, Any]:
-    """Body part -> figures of the studies of it."""
-    parts = [part for part in BODY_PARTS if (studies["body_part"] == part).any()]
-    return {part: figures_of(studies[studies["body_part"] == part], draws, seed) for part in parts}
+def figures_by_part(
+    levels: Mapping[str, pd.DataFrame], draws: int, seed: int
+) -> dict[str, dict[str, Any]]:
+    """Body part -> level (`image`, `study`) -> figures."""
+    shown = set(levels["study"]["body_part"])
+    return {
+        part: {
+            level: figures_of(table[table["body_part"] == part], draws, seed)
+            for level, table in levels.items()
+        }
+        for part in BODY_PARTS
+        if part in shown
+    }
 
 
-def worst_part(by_part: dict[str, Any]) -> dict[str, Any]:
-    """The body part of the lowest AUROC among those with enough studies of each label."""
+def worst_part(by_part: Mapping[str, Any]) -> dict[str, Any]:
+    """The body part of the lowest AUROC of studies among those with enough of each label."""
     enough = {
-        part: figures
-        for part, figures in by_part.items()
-        if MIN_STUDIES <= figures["abnormal"] <= figures["count"] - MIN_STUDIES
+        part: levels["study"]
+        for part, levels in by_part.items()
+        if MIN_STUDIES <= levels["study"]["abnormal"] <= levels["study"]["count"] - MIN_STUDIES
     }
     if not enough:
         return {SKIPPED: f"no body part has {MIN_STUDIES} test studies of each label"}

@@ -5,7 +5,6 @@ The report folder with these, sealed, is the release pack.
 
 import json
 import shutil
-from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,8 @@ from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
 from bonexray.artifacts import write_json
-from bonexray.bundle import INFO_FILE, BundleInfo
+from bonexray.bundle import INFO_FILE
 from bonexray.config import EvaluateConfig
-from bonexray.dataset import Origin
 from bonexray.evaluation import (
     DATA_FILE,
     HEADLINE_FILE,
@@ -32,44 +30,33 @@ from bonexray.evaluation import (
 from bonexray.sealed import seal
 from bonexray.studies import BODY_PARTS, LABELS, SPLITS
 from bonexray.trained import HISTORY_FILE as MEMBER_HISTORY_FILE
-from components.judgement import Judgement
+from components.findings import Findings
 
 _HEADLINE = ("auroc", "auroc_low", "auroc_high", "accuracy", "kappa", "ece_debiased")
 
 
-def write_pack(
-    report: Path,
-    bundle: Path,
-    chosen: Judgement,
-    metrics: Mapping[str, Any],
-    origin: Origin,
-    config: EvaluateConfig,
-) -> None:
+def write_pack(report: Path, bundle: Path, found: Findings, config: EvaluateConfig) -> None:
     """Add what a release pack holds to a report folder, and seal it.
 
     Args:
         report: folder with report, metrics, gate and predictions.
         bundle: the bundle that they are of.
-        chosen: the networks in it.
-        metrics: metrics.json.
-        origin: of the packed images.
+        found: what they tell.
         config: of the step.
     """
     shutil.copyfile(bundle / INFO_FILE, report / INFO_FILE)
-    info = BundleInfo.model_validate_json((bundle / INFO_FILE).read_bytes())
-    records = [record.model_dump(mode="json") for record in chosen.candidate.records]
+    records = [record.model_dump(mode="json") for record in found.chosen.candidate.records]
     write_json(report / TRAINING_FILE, records)
     settings = {record["arch"]: record["config"] for record in records}
     augment = records[0]["policy"]["augment"]
     judging = config.model_dump(mode="json", exclude_none=True)
     write_json(report / PARAMS_FILE, {"train": settings, "augment": augment, "evaluate": judging})
-    write_json(
-        report / LINEAGE_FILE,
-        info.provenance.model_dump(mode="json") | {"bundle_digest": metrics["bundle_digest"]},
-    )
-    write_json(report / DATA_FILE, summarise_data(chosen.views) | origin.model_dump())
+    lineage = found.info.provenance.model_dump(mode="json")
+    digest = {"bundle_digest": found.metrics["bundle_digest"]}
+    write_json(report / LINEAGE_FILE, lineage | digest)
+    write_json(report / DATA_FILE, summarise_data(found.chosen.views) | found.origin.model_dump())
     write_json(report / SBOM_FILE, list_software())
-    study = metrics["test"]["study"]
+    study = found.metrics["test"]["study"]
     write_json(report / HEADLINE_FILE, {"test_study": {name: study[name] for name in _HEADLINE}})
     seal(report)
 

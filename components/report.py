@@ -3,23 +3,21 @@
 import base64
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 
-from bonexray.bundle import BundleInfo
 from bonexray.evaluation import CARD_FILE, PLOTS_FOLDER, REPORT_FILE, ROC_FILE
 from bonexray.images import Pixels
 from bonexray.scoring import told_of
 from bonexray.verdicts import OperatingPoints
 from components.choice import CHOICE_RULE
 from components.figures import GOOD
+from components.findings import Findings
 from components.heatmaps import draw_views
 from components.judgement import Judgement
 from components.pack import write_history
@@ -39,20 +37,6 @@ _TEMPLATES = Path(__file__).parent / "templates"
 _STUDIES_SHOWN = 8
 
 
-@dataclass(frozen=True, kw_only=True)
-class Findings:
-    """All that a report tells."""
-
-    chosen: Judgement
-    info: BundleInfo
-    metrics: Mapping[str, Any]
-    gate: Mapping[str, Any]
-    images: Pixels
-    """(M, S, S), packed."""
-    strangers: Mapping[str, npt.NDArray[np.floating]]
-    """Kind of image -> how strange each one looks; above 1 it is refused."""
-
-
 def write_report(folder: Path, found: Findings) -> None:
     """Write the page, the model card and the plots into `folder`, with the run's own records."""
     curve = roc_points(found.chosen.studies_in("test"))
@@ -65,6 +49,7 @@ def write_report(folder: Path, found: Findings) -> None:
     }
     content = {
         "info": found.info,
+        "origin": found.origin.origin,
         "metrics": found.metrics,
         "gate": found.gate,
         "pictures": pictures,

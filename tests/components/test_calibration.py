@@ -151,9 +151,9 @@ def test_a_figure_that_is_undefined_is_null() -> None:
 
 
 def test_the_worst_part_is_named_only_among_those_with_enough_studies() -> None:
-    def part(count: int, abnormal: int, auroc: float) -> dict[str, float]:
+    def part(count: int, abnormal: int, auroc: float) -> dict[str, dict[str, float]]:
         ends = {"auroc_low": auroc - 0.1, "auroc_high": auroc + 0.1}
-        return {"count": count, "abnormal": abnormal, "auroc": auroc} | ends
+        return {"study": {"count": count, "abnormal": abnormal, "auroc": auroc} | ends}
 
     by_part = {"XR_HAND": part(40, 20, 0.9), "XR_WRIST": part(40, 10, 0.8)}
     assert worst_part(by_part | {"XR_ELBOW": part(40, 9, 0.5)})["part"] == "XR_WRIST"

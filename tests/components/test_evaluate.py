@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from bonexray.artifacts import sha256_file
 from bonexray.bundle import OUTPUTS, open_bundle
 from bonexray.dataset import open_images
 from bonexray.images import normalise
@@ -93,7 +95,7 @@ def test_every_split_and_level_has_its_figures_and_intervals(metrics: dict[str, 
                 figures = metrics[split][level]
                 assert figures[f"{name}_low"] <= figures[name] <= figures[f"{name}_high"]
     assert (
-        sum(part["count"] for part in metrics["test_by_part"].values())
+        sum(part["study"]["count"] for part in metrics["test_by_part"].values())
         == (metrics["test"]["study"]["count"])
     )
 
@@ -105,6 +107,7 @@ def test_the_report_names_the_bundle_it_judges(
     assert metrics["bundle_digest"] == digest
     page = (tiny_workspace / "reports/evaluation/report.html").read_text()
     assert digest in page
+    assert "All radiographs are simulated" in page
     assert "http" not in page.replace("http-equiv", "")  # self-contained: it fetches nothing
     assert digest in (tiny_workspace / "reports/evaluation/model_card.md").read_text()
 
@@ -359,3 +362,30 @@ def test_out_of_fold_predictions_of_unknown_studies_are_refused(
     with pytest.raises(SystemExit, match="1"):
         evaluate()
     assert "patient99999/study1_positive is not in the manifest" in capsys.readouterr().err
+
+
+def test_a_test_set_of_one_label_is_refused_with_a_report_that_says_what_is_undefined(
+    evaluate: Callable[..., None],
+    tiny_workspace: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    data, model = tmp_path / "data", tmp_path / "models/resnet18"
+    (data / "validated").mkdir(parents=True)
+    (data / "dataset").symlink_to(tiny_workspace / "data/dataset")
+    validated = tiny_workspace / "data/validated"
+    shutil.copyfile(validated / "profile.json", data / "validated/profile.json")
+    manifest = pd.read_parquet(validated / "manifest.parquet")
+    kept = (manifest["split"] != "test") | (manifest["label"] == 0)
+    manifest[kept].to_parquet(data / "validated/manifest.parquet")
+    shutil.copytree(tiny_workspace / "models/resnet18", model)
+    record = read(model / "training.json")
+    record["manifest_sha256"] = sha256_file(data / "validated/manifest.parquet")
+    (model / "training.json").write_text(json.dumps(record))
+    with pytest.raises(SystemExit, match="1"):
+        evaluate(data=data, models=tmp_path / "models")
+    assert "test/study/auroc_low is undefined, expected at least 0" in capsys.readouterr().err
+    page = (tmp_path / "report/report.html").read_text()
+    assert "is undefined, expected at least" in page
+    assert read(tmp_path / "report/metrics.json")["test"]["study"]["auroc"] is None
+    assert read(tmp_path / "report/metrics.json")["largest_gap"]["skipped"]
