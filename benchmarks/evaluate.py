@@ -28,7 +28,7 @@ from components import augment, evaluate, train
 from components.abstention import strangeness, tell_apart
 from components.candidates import predict, read_candidates
 from components.judgement import PARTS, Judgement, judge_candidate
-from components.strangers import draw_strangers, inverted
+from components.strangers import draw_strangers, other_parts
 
 FRESH_SEED = 404
 STRANGERS = 200  # of each kind
@@ -115,13 +115,11 @@ def abstention(folder: Path, fresh: Path) -> Iterator[tuple[str, float]]:
     rows = manifest["row"].to_numpy()
     seen = predict(network, images, rows, spec, 64)
     novelty = chosen.typical.novelty(seen.embeddings)
-    rng = np.random.default_rng(FRESH_SEED)
-    wrong = (claimed + rng.integers(1, len(BODY_PARTS), len(claimed))) % len(BODY_PARTS)
+    wrong = other_parts(claimed, len(BODY_PARTS), FRESH_SEED)
     bounds = chosen.abstention
     good = strangeness(bounds, novelty, conflict(seen.part_logits, claimed))
     other = strangeness(bounds, novelty, conflict(seen.part_logits, wrong))
-    kinds = {"inverted": inverted(images[rows[:STRANGERS]])}
-    kinds |= draw_strangers(spec.size, STRANGERS, FRESH_SEED)
+    kinds = draw_strangers(images[rows], spec.size, STRANGERS, FRESH_SEED)
     strange = {"of another part": other} | {
         kind: strangeness(
             bounds,

@@ -112,7 +112,10 @@ class BothWays(nn.Module):
 
 
 class Ensemble(nn.Module):
-    """Several networks that answer with the mean of their logits and maps."""
+    """Several networks that answer with the mean of their logits and maps.
+
+    The embedding is the first one's: side by side they would make 17 MB of statistics 85.
+    """
 
     def __init__(self, networks: Sequence[nn.Module]) -> None:
         """Args: networks: each as it reads alone, on images normalised alike."""
@@ -120,11 +123,11 @@ class Ensemble(nn.Module):
         self.networks = nn.ModuleList(networks)
 
     def forward(self, image: Tensor) -> Reading:
-        """Read a batch as `LimbNet.forward` does; the embeddings stand side by side."""
+        """Read a batch as `LimbNet.forward` does."""
         readings = [network(image) for network in self.networks]
         labels, parts, cams, embeddings = zip(*readings, strict=True)
         label, part, cam = (torch.stack(each).mean(0) for each in (labels, parts, cams))
-        return Reading(label, part, cam, torch.cat(embeddings, dim=1))
+        return Reading(label, part, cam, embeddings[0])
 
 
 def abnormal_logit(label_logits: Tensor) -> Tensor:

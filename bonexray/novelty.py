@@ -2,8 +2,9 @@
 
 *Novelty* is the distance of a view's embedding from the nearest body part's mean, in the units in
 which the training views themselves vary (Lee et al., A Simple Unified Framework for Detecting
-Out-of-Distribution Samples and Adversarial Attacks, NeurIPS 2018). *Conflict* is how surprised the
-body-part head is by the part that a view is said to show.
+Out-of-Distribution Samples and Adversarial Attacks, NeurIPS 2018), of embeddings of unit length
+(Mueller & Hein, Mahalanobis++, ICML 2025). *Conflict* is how surprised the body-part head is by the
+part that a view is said to show.
 
 n views, P body parts, D embedding, K directions kept of it.
 """
@@ -42,7 +43,7 @@ class Abstention(BaseModel):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Typical:
-    """What the embeddings of the training views are like."""
+    """What the embeddings of the training views are like, scaled to unit length."""
 
     means: Floats32
     """(P, D) of each body part."""
@@ -51,10 +52,17 @@ class Typical:
 
     def novelty(self, embeddings: Floats32) -> npt.NDArray[np.float64]:
         """Mahalanobis distance (n,) of embeddings (n, D) from the nearest body part's mean."""
-        seen = embeddings.astype(np.float64) @ self.whitening
+        seen = of_unit_length(embeddings) @ self.whitening
         centres = self.means.astype(np.float64) @ self.whitening
         nearest = [np.linalg.norm(seen - centre, axis=1) for centre in centres]
         return np.asarray(np.min(nearest, axis=0))
+
+
+def of_unit_length(embeddings: Floats32) -> npt.NDArray[np.float64]:
+    """Embeddings (n, D) as directions: a strange view's is often short, and so would look near."""
+    exact = embeddings.astype(np.float64)
+    lengths = np.linalg.norm(exact, axis=1, keepdims=True)
+    return np.asarray(exact / np.maximum(lengths, 1e-12))
 
 
 def conflict(part_logits: Floats32, claimed: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:

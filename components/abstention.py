@@ -11,7 +11,7 @@ import numpy.typing as npt
 from sklearn.covariance import LedoitWolf
 
 from bonexray.metrics import auroc
-from bonexray.novelty import Abstention, Typical
+from bonexray.novelty import Abstention, Typical, of_unit_length
 
 Floats = npt.NDArray[np.floating]
 _SMALLEST_VARIANCE = 1e-6  # of a direction, as a share of the largest
@@ -20,23 +20,22 @@ _SMALLEST_VARIANCE = 1e-6  # of a direction, as a share of the largest
 def fit_typical(
     embeddings: npt.NDArray[np.float32], parts: npt.NDArray[np.integer], count: int
 ) -> Typical:
-    """Mean of each body part and the covariance they share, shrunk (Ledoit & Wolf, 2004).
+    """Mean direction of each body part and the covariance they share, shrunk (Ledoit & Wolf, 2004).
 
     Args:
         embeddings: (N, D) of training views.
         parts: (N,) index of each one's body part.
         count: P. A part without views gets the mean of all.
     """
-    overall = embeddings.mean(axis=0, dtype=np.float64)
+    seen = of_unit_length(embeddings)
+    overall = seen.mean(axis=0)
     means = np.stack(
         [
-            embeddings[parts == part].mean(axis=0, dtype=np.float64)
-            if (parts == part).any()
-            else overall
+            seen[parts == part].mean(axis=0) if (parts == part).any() else overall
             for part in range(count)
         ]
     )
-    spread = LedoitWolf(assume_centered=True).fit(embeddings - means[parts]).covariance_
+    spread = LedoitWolf(assume_centered=True).fit(seen - means[parts]).covariance_
     variances, directions = np.linalg.eigh(spread)
     variances = np.maximum(variances, _SMALLEST_VARIANCE * variances[-1])
     return Typical(

@@ -169,7 +169,7 @@ def _ensemble(members: Sequence[Candidate]) -> Candidate:
             logits=np.mean([each.logits for each in outputs], axis=0),
             part_logits=np.mean([each.part_logits for each in outputs], axis=0),
             cams=np.mean([each.cams for each in outputs], axis=0),
-            embeddings=np.concatenate([each.embeddings for each in outputs], axis=1),
+            embeddings=outputs[0].embeddings,
         ),
         ms_per_view=sum(member.ms_per_view for member in members),
     )

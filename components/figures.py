@@ -24,7 +24,7 @@ from components.champion import compare_with_champion
 from components.judgement import PARTS, Judgement
 from components.out_of_fold import out_of_fold
 from components.pointing import pointing_game
-from components.strangers import draw_strangers, inverted
+from components.strangers import draw_strangers, other_parts
 from components.subgroups import MIN_STUDIES, describe_studies, figures_by_group, largest_gap
 
 GOOD = "test radiographs"
@@ -150,10 +150,10 @@ def _strangeness(
     chosen: Judgement, of_test: npt.NDArray[np.bool_], images: Pixels, config: EvaluateConfig
 ) -> Strangeness:
     """How strange good test views look, and strangers, which claim nothing, and wrong claims."""
-    bounds, outputs, rng = chosen.abstention, chosen.candidate.outputs, np.random.default_rng(0)
+    bounds, outputs = chosen.abstention, chosen.candidate.outputs
     good = chosen.views[of_test]
     claimed = good["body_part"].map(PARTS).to_numpy()
-    wrong = (claimed + rng.integers(1, len(BODY_PARTS), len(claimed))) % len(BODY_PARTS)
+    wrong = other_parts(claimed, len(BODY_PARTS), config.seed)
     novelty = good["novelty"].to_numpy()
     strange: Strangeness = {
         GOOD: strangeness(bounds, novelty, good["conflict"].to_numpy()),
@@ -161,9 +161,8 @@ def _strangeness(
             bounds, novelty, conflict(outputs.part_logits[of_test], wrong)
         ),
     }
-    some = good["row"].to_numpy()[rng.permutation(len(good))[:_STRANGERS]]
-    kinds = {"inverted": inverted(images[np.sort(some)])}
-    kinds |= draw_strangers(images.shape[1], _STRANGERS, config.seed)
+    views = images[good["row"].to_numpy()]
+    kinds = draw_strangers(views, images.shape[1], _STRANGERS, config.seed)
     spec = chosen.candidate.records[0].policy.image
     for kind, squares in kinds.items():
         rows = np.arange(len(squares))

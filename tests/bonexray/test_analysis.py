@@ -73,7 +73,7 @@ def test_a_logit_that_is_not_finite_is_never_told_as_doubtful(bundle):
         logits=np.array([np.nan], np.float32),
         part_logits=np.zeros((1, 7), np.float32),
         cams=np.zeros((1, 4, 4), np.float32),
-        embeddings=np.zeros((1, 4), np.float32),
+        embeddings=np.zeros((1, 2), np.float32),
     )
     with pytest.raises(ArithmeticError):
         judge_study(broken, bundle, None)

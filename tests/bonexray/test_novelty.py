@@ -7,14 +7,21 @@ from bonexray.errors import BundleError
 from bonexray.novelty import Abstention, Typical, conflict, read_typical, write_typical
 
 TYPICAL = Typical(
-    means=np.array([[0, 0], [10, 0]], np.float32),
-    whitening=np.diag([1, 0.5]).astype(np.float32),
+    means=np.array([[1, 0], [0, 1]], np.float32),
+    whitening=np.diag([1, 2]).astype(np.float32),
 )
 
 
 def test_novelty_is_the_distance_from_the_nearest_part_in_its_own_units() -> None:
-    views = np.array([[0, 0], [0, 4], [9, 0], [10, 4]], np.float32)
-    np.testing.assert_allclose(TYPICAL.novelty(views), [0, 2, 1, 2], atol=1e-6)
+    views = np.array([[1, 0], [0, 1], [0.6, 0.8], [0, -1]], np.float32)
+    expected = [0, 0, np.hypot(0.6, 0.4), np.hypot(1, 2)]
+    np.testing.assert_allclose(TYPICAL.novelty(views), expected, atol=1e-6)
+
+
+def test_novelty_asks_for_the_direction_of_an_embedding_not_its_length() -> None:
+    views = np.array([[0.6, 0.8], [60, 80], [0.006, 0.008]], np.float32)
+    np.testing.assert_allclose(TYPICAL.novelty(views), TYPICAL.novelty(views)[0], atol=1e-6)
+    assert np.isfinite(TYPICAL.novelty(np.zeros((1, 2), np.float32))).all()
 
 
 def test_conflict_is_the_surprise_of_the_body_part_head() -> None:

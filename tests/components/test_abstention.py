@@ -6,29 +6,29 @@ from components.abstention import choose_bounds, fit_typical, strangeness, tell_
 
 
 def embeddings(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two parts, whose views vary ten times as much along one direction as along the others."""
+    """Directions about those of two parts, that vary ten times as much to one side as to another.
+
+    Of any length: that must not matter.
+    """
     generator = np.random.default_rng(seed)
     parts = np.arange(count) % 2
-    spread = np.array([10, 1, 1, 1])
-    views = generator.normal(0, spread, (count, 4)) + parts[:, None] * np.array([0, 20, 0, 0])
-    return views.astype(np.float32), parts
+    means = np.array([[1, 0, 0, 0], [0, 1, 0, 0]])[parts]
+    views = means + generator.normal(0, np.array([0, 0, 0.1, 0.01]), (count, 4))
+    return (views * generator.uniform(1, 50, (count, 1))).astype(np.float32), parts
 
 
 def test_distances_are_in_the_units_in_which_views_vary() -> None:
-    views, parts = embeddings(4000, 0)
-    typical = fit_typical(views, parts, 2)
-    far_along_the_wide = np.array([[10, 0, 0, 0]], np.float32)
-    far_along_the_narrow = np.array([[0, 0, 10, 0]], np.float32)
-    assert typical.novelty(far_along_the_wide) == pytest.approx(1, abs=0.2)
-    assert typical.novelty(far_along_the_narrow) == pytest.approx(10, rel=0.1)
+    typical = fit_typical(*embeddings(4000, 0), 2)
+    wide, narrow = np.array([[1, 0, 0.1, 0], [1, 0, 0, 0.1]], np.float32)
+    assert typical.novelty(wide[None]) == pytest.approx(1, abs=0.3)
+    assert typical.novelty(narrow[None]) > 4 * typical.novelty(wide[None])
 
 
 def test_novelty_does_not_ask_which_part_is_seen() -> None:
-    views, parts = embeddings(4000, 0)
-    typical = fit_typical(views, parts, 2)
-    between = typical.novelty(np.array([[0, 10, 0, 0]], np.float32))
-    assert typical.novelty(np.array([[0, 20, 0, 0]], np.float32)) < 0.5
-    assert between > 5
+    typical = fit_typical(*embeddings(4000, 0), 2)
+    parts = np.array([[1, 0, 0, 0], [0, 1, 0, 0]], np.float32)
+    assert typical.novelty(parts).max() < 1.5
+    assert typical.novelty(np.array([[-1, 0, 0, 0]], np.float32)) > 5
 
 
 def test_a_part_that_was_never_seen_does_not_break_the_fit() -> None:
