@@ -1,8 +1,8 @@
 """`python -m benchmarks.evaluate --folder F`: is evaluation quick, and are its promises kept?
 
 Trains the demonstration's network at 96 px and again at 224 px, on simulated sets, and judges both.
-Good images for abstention are those of fresh patients, whom no network has seen. Takes half an hour
-on two cores; what is done stands in the folder, and a second call goes on from there.
+Calibration and abstention are judged on fresh patients, of whom nothing was seen. Takes half an
+hour on two cores; what is done stands in the folder, and a second call goes on from there.
 """
 
 import argparse
@@ -14,20 +14,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from benchmarks.simulator import start_flow
 from bonexray.bootstrap import bootstrap_intervals
 from bonexray.config import EvaluateConfig, read_section
 from bonexray.dataset import open_images
+from bonexray.images import Pixels
 from bonexray.metrics import METRICS
 from bonexray.novelty import conflict
+from bonexray.scoring import studies_of, values_of
 from bonexray.studies import BODY_PARTS
 from bonexray.tables import read_manifest
 from components import augment, evaluate, train
 from components.abstention import strangeness, tell_apart
-from components.candidates import predict, read_candidates
-from components.judgement import PARTS, Judgement, judge_candidate
+from components.candidates import Outputs, predict, read_candidates
+from components.judgement import PARTS, Judgement, judge_candidate, seen_in_studies
 from components.strangers import draw_strangers, other_parts
 
 FRESH_SEED = 404
@@ -106,14 +109,27 @@ def evaluate_vs_inference(folder: Path) -> float:
     return statistics.median(whole / alone for whole, alone in pairs)
 
 
-def abstention(folder: Path, fresh: Path) -> Iterator[tuple[str, float]]:
-    """How strangers are told from views of fresh patients, and how many of these are refused."""
+def on_fresh_patients(folder: Path, fresh: Path) -> Iterator[tuple[str, float]]:
+    """Calibration and abstention where neither network nor temperature nor bound was fitted."""
     chosen = judgement(folder)
     network, spec = chosen.candidate.network, chosen.candidate.records[0].policy.image
     manifest, images = read_manifest(fresh / "validated"), open_images(fresh / "dataset")
+    seen = predict(network, images, manifest["row"].to_numpy(), spec, 64)
+    parts = seen_in_studies(manifest, seen.part_logits)
+    views = manifest.assign(logit=seen.logits, refused="", study_part=parts)
+    figures = values_of(studies_of(views, chosen.rule, chosen.calibration))
+    for name in ("auroc", "ece", "ece_debiased"):
+        yield name, figures[name] or 0.0
+    yield from abstention(chosen, manifest, images, seen)
+
+
+def abstention(
+    chosen: Judgement, manifest: pd.DataFrame, images: Pixels, seen: Outputs
+) -> Iterator[tuple[str, float]]:
+    """How strangers are told from good views, and how many of these are refused."""
+    network, spec = chosen.candidate.network, chosen.candidate.records[0].policy.image
     claimed = manifest["body_part"].map(PARTS).to_numpy()
     rows = manifest["row"].to_numpy()
-    seen = predict(network, images, rows, spec, 64)
     novelty = chosen.typical.novelty(seen.embeddings)
     wrong = other_parts(claimed, len(BODY_PARTS), FRESH_SEED)
     bounds = chosen.abstention
@@ -146,11 +162,9 @@ def measure(folder: Path) -> Iterator[tuple[str, float]]:
     if not (fresh / "validated/manifest.parquet").exists():
         fresh.mkdir(parents=True, exist_ok=True)
         start_flow(fresh, {"simulate": {"seed": FRESH_SEED}})
-    metrics = judged(small)
-    yield "ece", metrics["test"]["study"]["ece_debiased"]
-    yield "pointing_game_96", metrics["where"]["accuracy"]
+    yield "pointing_game_96", judged(small)["where"]["accuracy"]
     yield "pointing_game", judged(large)["where"]["accuracy"]
-    yield from abstention(small, fresh)
+    yield from on_fresh_patients(small, fresh)
     yield "evaluate_vs_inference_96", evaluate_vs_inference(small)
     yield "evaluate_vs_inference", evaluate_vs_inference(large)
 

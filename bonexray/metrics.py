@@ -3,7 +3,7 @@
 Every metric is weighted, and takes many rows of weights at once: a redraw of a bootstrap is a row
 of how often each item was drawn.
 
-N is the number of scored items (views or studies); `...` are the redraws, or nothing.
+N, at least 1, is the number of scored items (views or studies); `...` are the redraws, or nothing.
 """
 
 from collections.abc import Callable
@@ -95,8 +95,8 @@ def cohen_kappa(labels: Labels, probabilities: Scores, weights: Weights | None =
     """
     both, called, neither, missed = _confusion(labels, probabilities, weights)
     total = both + called + neither + missed
-    agreement = (both + neither) / total
-    share_labels, share_called = (both + missed) / total, (both + called) / total
+    agreement = _ratio(both + neither, total)
+    share_labels, share_called = _ratio(both + missed, total), _ratio(both + called, total)
     chance = share_labels * share_called + (1 - share_labels) * (1 - share_called)
     return _ratio(agreement - chance, 1 - chance)
 
@@ -114,13 +114,15 @@ def calibration_error(
 def calibration_error_debiased(
     labels: Labels, probabilities: Scores, weights: Weights | None = None
 ) -> Values:
-    """The calibration error, less what perfect probabilities would show on as many items.
+    """The calibration error, each bin's squared gap less the variance that chance gives it.
 
-    A bin's gap is noise of standard deviation s even if every probability is right, and so is
-    sqrt(2 / pi) s large on average. Not below 0.
+    A gap is noise even if every probability is right: its square is the true gap's and the
+    noise's. Below 0 counts as 0, so of perfect probabilities something is left where items are few
+    (0.05 of 60, 0.03 of 200, 0.01 of 1,199 spread evenly; a true error of 0.17 reads 0.12, 0.14
+    and 0.16).
     """
     gaps, noise = _gaps(labels, probabilities, weights)
-    return np.maximum((np.abs(gaps) - np.sqrt(2 / np.pi) * noise).sum(axis=-1), 0)
+    return np.sqrt(np.maximum(gaps**2 - noise**2, 0)).sum(axis=-1)
 
 
 METRICS: dict[str, Metric] = {
@@ -198,4 +200,4 @@ def _gaps(
     variance = _sums(member * (probabilities * (1 - probabilities))[:, None], squares)
     total = float(len(labels)) if weights is None else weights.sum(axis=-1, dtype=np.float64)
     share = np.asarray(total)[..., None]
-    return gaps / share, np.sqrt(variance) / share
+    return _ratio(gaps, share), _ratio(np.sqrt(variance), share)

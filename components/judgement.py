@@ -68,7 +68,7 @@ def judge_candidate(
     views = manifest.assign(
         logit=outputs.logits,
         seen_part=[BODY_PARTS[part] for part in outputs.part_logits.argmax(axis=1)],
-        study_part=_seen_in_studies(manifest, outputs.part_logits),
+        study_part=seen_in_studies(manifest, outputs.part_logits),
         novelty=novelty,
         conflict=surprise,
         refused=list(map(bounds.refusal, novelty.tolist(), surprise.tolist())),
@@ -89,7 +89,7 @@ def judge_candidate(
     )
 
 
-def _seen_in_studies(manifest: pd.DataFrame, part_logits: np.ndarray[Any, Any]) -> list[str]:
+def seen_in_studies(manifest: pd.DataFrame, part_logits: np.ndarray[Any, Any]) -> list[str]:
     """The body part that each view's study is seen to show, as `bonexray.analysis.seen_part`."""
     means = pd.DataFrame(part_logits).groupby(manifest["study"].to_numpy()).transform("mean")
     return [BODY_PARTS[part] for part in means.to_numpy().argmax(axis=1)]
