@@ -10,7 +10,8 @@ BonexrayError
   │     └── PackError      a release pack whose figures are not those of its predictions
   ├── WorkerError    a worker process was killed before its work was done
   ├── GateError      the data or the model was checked and refused; a report says why
-  └── RegistryError  the model registry does not hold what was asked for
+  ├── RegistryError  the model registry does not hold what was asked for
+  └── RecordsError   the records of decisions are torn or altered, or held by another decision
 
 Every message says what, which value, what was expected, and in which file or field. Anything
 that is not a BonexrayError is a defect of ours and keeps its traceback.
@@ -59,3 +60,7 @@ class GateError(BonexrayError):
 
 class RegistryError(BonexrayError):
     """A model registry that does not hold what was asked for."""
+
+
+class RecordsError(BonexrayError):
+    """Records of decisions that are torn or altered, or held by another decision."""

@@ -14,6 +14,8 @@ GATE_SHA256_TAG = "bonexray.gate_sha256"
 GATE_PASSED = "passed"
 GATE_WARNINGS_TAG = "bonexray.gate_warnings"
 """How many rules of severity warning are broken."""
+PACK_SHA256_TAG = "bonexray.pack_sha256"
+"""Digest of the release pack: of the manifest of its files."""
 TAG_PREFIX = "bonexray."
 
 

@@ -35,10 +35,11 @@ from bonexray.registry import (
     GATE_SHA256_TAG,
     GATE_TAG,
     GATE_WARNINGS_TAG,
+    PACK_SHA256_TAG,
     TAG_PREFIX,
     tracking_uri,
 )
-from bonexray.sealed import verify_seal
+from bonexray.sealed import MANIFEST_FILE, verify_seal
 from components.tracking import connect, dataset_of
 
 REGISTRATION_FILE = "registration.json"
@@ -56,6 +57,7 @@ def lineage(bundle: Bundle, report: Path) -> dict[str, str]:
         GATE_TAG: GATE_PASSED,
         GATE_WARNINGS_TAG: str(read_gate(report)["warnings"]),
         GATE_SHA256_TAG: sha256_file(report / GATE_FILE),
+        PACK_SHA256_TAG: sha256_file(report / MANIFEST_FILE),
     }
 
 

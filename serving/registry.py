@@ -1,0 +1,76 @@
+"""The model registry, as decisions need it. The only module of serving that knows MLflow."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from bonexray.bundle import verify_bundle
+from bonexray.errors import BundleError, RegistryError
+from bonexray.registry import BUNDLE_DIGEST_TAG, CHAMPION, PREVIOUS, tracking_uri
+from bonexray.store import BundleStore
+
+# Set before MLflow is imported: it draws a bar per file, and would unpickle what it loads.
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
+
+import mlflow  # noqa: E402  (after the settings above)
+from mlflow import MlflowClient  # noqa: E402
+from mlflow.entities.model_registry import ModelVersion  # noqa: E402
+from mlflow.exceptions import MlflowException  # noqa: E402
+
+
+class Registry:
+    """One registered model of the registry that `MLFLOW_TRACKING_URI` names."""
+
+    def __init__(self, model_name: str) -> None:
+        """Connect; nothing is asked yet."""
+        mlflow.set_tracking_uri(tracking_uri())
+        self.model_name = model_name
+        self._client = MlflowClient()
+
+    def version(self, wanted: str) -> ModelVersion:
+        """A version by its number or by an alias. Raises RegistryError."""
+        try:
+            if wanted.isdecimal():
+                return self._client.get_model_version(self.model_name, wanted)
+            return self._client.get_model_version_by_alias(self.model_name, wanted)
+        except MlflowException as error:
+            raise RegistryError(
+                f"{tracking_uri()}: no version {wanted!r} of {self.model_name!r}: {error.message}"
+            ) from error
+
+    def fetch(self, version: ModelVersion, store: BundleStore) -> str:
+        """Copy a version's bundle into the store; trust its registered digest, not its source.
+
+        Raises:
+            RegistryError: it carries no digest, or its files cannot be had.
+            BundleError: its files are not the bundle that was registered.
+        """
+        expected = version.tags.get(BUNDLE_DIGEST_TAG)
+        if expected is None:
+            raise RegistryError(f"version {version.version} carries no tag {BUNDLE_DIGEST_TAG}")
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                source = f"models:/{version.name}/{version.version}"
+                bundle = Path(mlflow.artifacts.download_artifacts(source, dst_path=folder))
+            except (MlflowException, OSError) as error:
+                raise RegistryError(
+                    f"{tracking_uri()}: version {version.version} cannot be fetched: {error}"
+                ) from error
+            digest = verify_bundle(bundle)
+            if digest != expected:
+                raise BundleError(
+                    f"version {version.version}: the registry's files are bundle {digest}, "
+                    f"registered was {expected}"
+                )
+            return store.add(bundle)
+
+    def point(self, champion: str, previous: str) -> None:
+        """Let the aliases name these versions; `previous` may be empty. Raises RegistryError."""
+        try:
+            aliases = self._client.get_registered_model(self.model_name).aliases
+            for alias, version in ((PREVIOUS, previous), (CHAMPION, champion)):
+                if version and str(aliases.get(alias, "")) != version:
+                    self._client.set_registered_model_alias(self.model_name, alias, version)
+        except MlflowException as error:
+            raise RegistryError(f"{tracking_uri()}: aliases not moved: {error.message}") from error
