@@ -19,6 +19,7 @@ from bonexray.artifacts import sha256_file
 from bonexray.dataset import INDEX_FILE, TRUTH_FILE
 from bonexray.errors import DataError
 
+TRUTH_COLUMNS = ["row", "marker", "finding", "left", "top", "right", "bottom"]
 MANIFEST_FILE = "manifest.parquet"
 MANIFEST_COLUMNS = ["row", "path", "study", "patient", "body_part", "label", "split", "fold"]
 
@@ -31,7 +32,7 @@ def read_index(dataset: Path) -> pd.DataFrame:
 def read_truth(dataset: Path) -> pd.DataFrame | None:
     """Read truth.parquet; None where the images are not simulated. Raises DataError."""
     path = dataset / TRUTH_FILE
-    return _read_table(path) if path.exists() else None
+    return _read_table(path, TRUTH_COLUMNS) if path.exists() else None
 
 
 def read_manifest(validated: Path) -> pd.DataFrame:
@@ -44,8 +45,8 @@ def manifest_digest(validated: Path) -> str:
     return sha256_file(validated / MANIFEST_FILE)
 
 
-def _read_table(path: Path) -> pd.DataFrame:
+def _read_table(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
     try:
-        return pd.read_parquet(path)
+        return pd.read_parquet(path, columns=columns)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: not readable as a table: {error}") from error

@@ -7,7 +7,7 @@ import csv
 import io
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -36,9 +36,11 @@ class Archive(Protocol):
         """What it claims to be: `simulated`, or the root that its CSVs name (`MURA-v1.1`)."""
         ...
 
-    @property
     def simulation(self) -> dict[str, Any] | None:
-        """What simulation.json says of how it was made; None when it is not simulated."""
+        """Read simulation.json; None when it is not simulated. Raises DataError.
+
+        Not kept: at MURA's size it takes 30 MB.
+        """
         ...
 
     def names(self) -> list[str]:
@@ -69,10 +71,13 @@ class Listing:
 
 
 class _Folder:
-    def __init__(self, root: Path, simulation: bytes | None) -> None:
+    def __init__(self, root: Path, simulated: bool) -> None:
         self._root = root
-        self.simulation = _read_simulation(str(root.parent), simulation)
-        self.origin = _claimed_root(self) if simulation is None else SIMULATED
+        self._simulation = InFolder(root.parent / SIMULATION_FILE) if simulated else None
+        self.origin = SIMULATED if simulated else _claimed_root(self)
+
+    def simulation(self) -> dict[str, Any] | None:
+        return _read_simulation(self._simulation.read) if self._simulation else None
 
     def names(self) -> list[str]:
         files = (path for path in self._root.rglob("*") if path.is_file())
@@ -90,14 +95,16 @@ class _Folder:
 
 
 class _Zip:
-    def __init__(
-        self, path: Path, file: zipfile.ZipFile, root: str, simulation: bytes | None
-    ) -> None:
+    def __init__(self, path: Path, file: zipfile.ZipFile, root: str) -> None:
         self._path, self._file, self._root = path, file, root
+        self._simulation = file.NameToInfo.get(f"{PurePosixPath(root).parent / SIMULATION_FILE}")
         for entry in file.infolist():
             entry.date_time = _NO_DATE  # asked by no one; 40,000 of their own take 7 MB
-        self.simulation = _read_simulation(str(path), simulation)
-        self.origin = _claimed_root(self) if simulation is None else SIMULATED
+        self.origin = SIMULATED if self._simulation else _claimed_root(self)
+
+    def simulation(self) -> dict[str, Any] | None:
+        entry = self._simulation
+        return _read_simulation(lambda: read_entry(self._file, entry)) if entry else None
 
     def names(self) -> list[str]:
         inside = (name for name in self._file.namelist() if name.startswith(self._root))
@@ -123,9 +130,8 @@ def open_archive(path: Path) -> Iterator[Archive]:
         before = _fingerprint(path)
         root = Path(_only_root(path, (found.as_posix() for found in path.rglob(CSV_NAMES[0]))))
         _refuse_withdrawn(path, (str(root),))
-        beside_it = root.parent / SIMULATION_FILE
-        simulated = root.name == mura.ROOT and beside_it.exists()
-        yield _Folder(root, beside_it.read_bytes() if simulated else None)
+        simulated = root.name == mura.ROOT and (root.parent / SIMULATION_FILE).exists()
+        yield _Folder(root, simulated)
     else:
         if not path.exists():
             raise DataError(f"{path}: no such archive; expected a MURA .zip or an unpacked folder")
@@ -137,21 +143,16 @@ def open_archive(path: Path) -> Iterator[Archive]:
         with file:
             _refuse_hostile(path, file.infolist())
             _refuse_withdrawn(path, file.namelist())
-            root_name = _only_root(path, file.namelist())
-            beside = f"{PurePosixPath(root_name).parent / SIMULATION_FILE}"
-            simulation = read_entry(file, beside) if beside in file.NameToInfo else None
-            yield _Zip(path, file, root_name, simulation)
+            yield _Zip(path, file, _only_root(path, file.namelist()))
     if _fingerprint(path) != before:
         raise DataError(f"{path}: was changed while it was read; nothing was kept of it")
 
 
-def _read_simulation(place: str, simulation: bytes | None) -> dict[str, Any] | None:
-    if simulation is None:
-        return None
+def _read_simulation(read: Callable[[], bytes]) -> dict[str, Any]:
     try:
-        return dict(json.loads(simulation))
-    except (ValueError, TypeError) as error:
-        raise DataError(f"{place}: its {SIMULATION_FILE} is no JSON object: {error}") from error
+        return dict(json.loads(read()))
+    except (DataError, ValueError, TypeError) as error:
+        raise DataError(f"{SIMULATION_FILE}: not readable as a JSON object: {error}") from error
 
 
 def _fingerprint(path: Path) -> list[tuple[str, int, int]]:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from bonexray.artifacts import refuse_overlap, sha256_file, whole_folder, write_json
 from bonexray.command import run_or_exit, step_parser
 from bonexray.config import IngestConfig, read_section
-from bonexray.dataset import IMAGES_FILE, INDEX_FILE, ORIGIN_FILE, TRUTH_FILE, Origin
+from bonexray.dataset import IMAGES_FILE, INDEX_FILE, ORIGIN_FILE, Origin
 from bonexray.errors import DataError, ImageError, TooManyPixelsError
 from bonexray.images import Pixels, fit, letterbox, open_image, to_grey
 from bonexray.studies import parse_view_path
@@ -109,15 +109,15 @@ def ingest(archive: Path, out: Path, config: IngestConfig) -> None:
     """
     refuse_overlap([out], [archive])
     with whole_folder(out) as folder:
-        with Workers() as workers, open_archive(archive) as source:
-            _check_pin(archive, config.archive_sha256)
-            plan = _Plan.of(source)
-            if not plan.listing.images:
-                raise DataError(f"{archive}: its CSVs list no images")
-            unusable = _pack(source, plan, folder, config.image_size, workers)
-            write_truth(
-                source.simulation, folder / INDEX_FILE, config.image_size, folder / TRUTH_FILE
-            )
+        with open_archive(archive) as source:
+            with Workers() as workers:
+                _check_pin(archive, config.archive_sha256)
+                plan = _Plan.of(source)
+                if not plan.listing.images:
+                    raise DataError(f"{archive}: its CSVs list no images")
+                unusable = _pack(source, plan, folder, config.image_size, workers)
+            # Once the workers have given their memory back: what every view shows takes 30 MB.
+            write_truth(source.simulation(), folder, config.image_size)
             origin = Origin(origin=source.origin, archive_sha256=config.archive_sha256)
         write_json(folder / ORIGIN_FILE, origin.model_dump())
     print(f"ingest: {len(plan.paths)} files of {archive}, {unusable} unusable -> {out}")

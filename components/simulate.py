@@ -29,7 +29,6 @@ from components.workers import Workers
 _BATCH = 4  # patients that a worker is given at once
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # fixed: the archive's bytes follow from the settings alone
 
-
 Truth = dict[str, Any]
 """What is known of a view: `marker`, `lesions`."""
 
@@ -65,13 +64,14 @@ def simulate(out: Path, config: SimulateConfig) -> None:
     """Write the archive. The bytes depend on `config` alone, not on the number of workers."""
     plan = plan_patients(config.scale, config.seed)
     patients, planting = plant(plan, config.faults, config.seed)
+    copied = {fault.path: fault.partner for fault in planting.planted if fault.partner}
     views: dict[str, Truth] = {}
     num_images = sum(len(patient.paths()) for patient in patients)
     with whole_file(out) as unfinished, zipfile.ZipFile(unfinished, "w") as archive:
         with tqdm(total=num_images, desc="simulate", unit="image", disable=None) as bar:
             # Rendered by the plan's numbers: a patient renamed by a fault keeps its own body.
             for path, (png, truth) in zip(_paths(patients), _rendered(plan, config), strict=True):
-                views[path] = truth
+                views[path] = views[copied[path]] if path in copied else truth
                 for name, content in planting.entries(path, png):
                     _add(archive, f"{mura.ROOT}/{name}", content)
                 bar.update()
@@ -80,8 +80,8 @@ def simulate(out: Path, config: SimulateConfig) -> None:
         planting.add_hostile(archive)
         findings = {f"{p.folder(s)}/": s.findings for p in patients for s in p.studies if s.label}
         about = config.model_dump() | {"faults": planting.truth(), "findings": findings}
-        about["views"] = views
-        _add(archive, SIMULATION_FILE, json.dumps(about, sort_keys=True).encode())
+        told = json.dumps(about | {"views": views}, sort_keys=True, separators=(",", ":"))
+        _add(archive, SIMULATION_FILE, told.encode())
     studies = sum(len(patient.studies) for patient in patients)
     planted = f", {len(planting.planted)} faults" if planting.planted else ""
     print(

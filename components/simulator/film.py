@@ -46,6 +46,12 @@ class Exposure:
     marker: tuple[float, float] | None
     """Where the side marker lies, as shares of width and height."""
 
+    @property
+    def lit(self) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom of what is not in shadow, as shares of the image."""
+        left, top, right, bottom = self.shut
+        return left, top, 1 - right, 1 - bottom
+
 
 def draw_exposure(rng: np.random.Generator) -> Exposure:
     """Draw the settings of one image."""

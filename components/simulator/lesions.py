@@ -10,11 +10,12 @@ import numpy as np
 
 from components.simulator.anatomy import CORTICAL, Anatomy, Joint, Site
 from components.simulator.implants import IMPLANTS, Place, radius_at, remade
-from components.simulator.shapes import Ball, Cut, Shaft, Solid, Structure, Vector, turn
+from components.simulator.shapes import Ball, Cut, Shaft, Structure, Vector, turn
 
 _NO_TURN: Vector = np.eye(3)
 _NO_SHIFT: Vector = np.zeros(3)
 _SPUR: Vector = np.array([1.3, 0.8, 1.0])
+_END_RADII = 1.5  # of the bone: how far the end of a slanting break reaches
 
 FRACTURE, HARDWARE, DEGENERATION, LESION = "fracture", "hardware", "degeneration", "lesion"
 _SHARES: dict[tuple[str, ...], float] = {
@@ -68,8 +69,7 @@ def with_findings(
         hinged = anatomy.bone(place.bone).hinged
         faint = tuple(remade(solid, plain) for solid in solids)
         metal = Structure(name="implant", solids=faint, hinged=hinged)
-        ends = tuple(end for rod in faint for end in (rod.start, rod.end))
-        metal = metal.marked(HARDWARE, ends, max(rod.radii[1] for rod in faint))
+        metal = metal.marked(HARDWARE, place.bone, *(disc for rod in faint for disc in _discs(rod)))
         ill = replace(ill, structures=(*ill.structures, metal))
     return ill
 
@@ -89,6 +89,14 @@ def _across(shaft: Shaft, direction: Vector) -> Vector:
     axis = (shaft.end - shaft.start) / shaft.length_mm
     side = direction - (direction @ axis) * axis
     return side / np.linalg.norm(side)
+
+
+def _discs(rod: Shaft) -> tuple[Ball, ...]:
+    """Across a rod at its ends and its middle: what they span is what the rod covers."""
+    axis, wide = (rod.end - rod.start) / rod.length_mm, _across(rod, rod.wide)
+    flat = rod.radii[1] * np.array([np.linalg.norm(rod.wide), 1.0, 0.0])
+    axes = np.array([wide, np.cross(axis, wide), axis])
+    return tuple(replace(_sphere(rod.point(s), flat, 0.0), axes=axes) for s in (0.0, 0.5, 1.0))
 
 
 def fracture(anatomy: Anatomy, place: Place, rng: np.random.Generator, severity: float) -> Anatomy:
@@ -112,14 +120,14 @@ def fracture(anatomy: Anatomy, place: Place, rng: np.random.Generator, severity:
     first = turn(hinge, min(apart * (1 - share) / near, 0.5))
     last = turn(hinge, min(apart * share / far, 0.5))
     gap = axis * radius * rng.uniform(0.3, 1.1) * severity
-    near_piece = bone.cut(cut).moved(first, shaft.start, -0.5 * gap)
-    far_piece = bone.cut(other).moved(last, shaft.end, 0.5 * gap)
-    # Between the ends, which part to both sides of where the bone was whole.
-    reach = 1.2 * radius + 0.5 * apart + float(np.linalg.norm(gap)) / 2
-    near_piece = near_piece.marked(FRACTURE, (shaft.point(place.s),), reach)
-    return replace(
-        anatomy, structures=(*anatomy.without(place.bone), near_piece, replace(far_piece, marks=()))
+    # Each piece carries a mark at its end, so that they part as the ends do.
+    end = _sphere(shaft.point(place.s), np.full(3, _END_RADII * radius), 0.0)
+    near_piece, far_piece = (
+        bone.cut(side).marked(FRACTURE, place.bone, end) for side in (cut, other)
     )
+    near_piece = near_piece.moved(first, shaft.start, -0.5 * gap)
+    far_piece = far_piece.moved(last, shaft.end, 0.5 * gap)
+    return replace(anatomy, structures=(*anatomy.without(place.bone), near_piece, far_piece))
 
 
 def _sphere(centre: Vector, semi: Vector, attenuation: float) -> Ball:
@@ -143,16 +151,14 @@ def grow_lesion(anatomy: Anatomy, place: Place, rng: np.random.Generator, plain:
     dense = CORTICAL * min(plain, 2.0)
     semi = size * np.array([1.0, rng.uniform(1.2, 1.9), 1.0])
     if kind == "blastic":
-        added: tuple[Solid, ...] = (
-            _sphere(centre, semi * 0.95, 1.1 * min(plain, 2.0) * _hardened(radius)),
-        )
-        ill = replace(bone, inclusions=(*bone.inclusions, *added))
+        seen = _sphere(centre, semi * 0.95, 1.1 * min(plain, 2.0) * _hardened(radius))
+        ill = replace(bone, inclusions=(*bone.inclusions, seen))
     elif kind == "lytic":
         hole = _sphere(centre, semi * 1.05, -0.85 * dense)
-        rim = replace(_sphere(centre, semi * 1.15, dense), core=0.0, cortex_mm=rim_mm)
-        ill = replace(bone, inclusions=(*bone.inclusions, hole, rim))
+        seen = replace(_sphere(centre, semi * 1.15, dense), core=0.0, cortex_mm=rim_mm)
+        ill = replace(bone, inclusions=(*bone.inclusions, hole, seen))
     else:
-        blown = Ball(
+        seen = Ball(
             centre=centre,
             semi=semi * 1.5,
             shell=1.2 * dense,
@@ -160,8 +166,8 @@ def grow_lesion(anatomy: Anatomy, place: Place, rng: np.random.Generator, plain:
             cortex_mm=rim_mm,
         )
         hole = _sphere(centre, semi * 1.3, -0.4 * dense)
-        ill = replace(bone, solids=(*bone.solids, blown), inclusions=(*bone.inclusions, hole))
-    ill = ill.marked(LESION, (centre,), float(semi.max()) * (1.5 if kind == "expansile" else 1.1))
+        ill = replace(bone, solids=(*bone.solids, seen), inclusions=(*bone.inclusions, hole))
+    ill = ill.marked(LESION, place.bone, seen)
     return replace(anatomy, structures=(*anatomy.without(place.bone), ill))
 
 
@@ -194,7 +200,7 @@ def _wear(anatomy: Anatomy, joint: Joint, rng: np.random.Generator, plain: float
             for lean, size in zip((-1.15, 1.15), rng.uniform(0.4, 0.6, 2) * plain, strict=True)
         ]
         ill = replace(bone, solids=(*bone.solids, *spurs), inclusions=(*bone.inclusions, hard))
-        ill = ill.marked(DEGENERATION, (near,), 1.3 * radius)
+        ill = ill.marked(DEGENERATION, f"{joint.proximal} {joint.distal}", hard, *spurs)
         # Closer, and sideways: a worn joint slips.
         ill = ill.moved(_NO_TURN, _NO_SHIFT, radius * side * (slip - 0.08 * min(plain, 1.0) * axis))
         anatomy = replace(anatomy, structures=(*anatomy.without(name), ill))

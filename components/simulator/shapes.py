@@ -90,23 +90,37 @@ class Ball:
             cuts=move.cuts(self.cuts),
         )
 
+    def reach(self, direction: Vector) -> float:
+        """How far it extends from its centre along a unit vector, in mm. Ignores cuts."""
+        return float(np.linalg.norm(self.semi * (self.axes @ direction)))
+
 
 Solid = Shaft | Ball
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Mark:
-    """Where a finding is: attenuates nothing, and moves with the structure that shows it."""
+    """What a finding covers: attenuates nothing, and moves with the structure that shows it."""
 
     finding: str
-    points: tuple[Vector, ...]
-    radius_mm: float
-    """How far the finding reaches about the points."""
+    place: str
+    """Marks of one finding at one place are one, whichever structures carry them."""
+    balls: tuple[Ball, ...]
 
     def moved(self, rotation: Vector, about: Vector, shift: Vector) -> "Mark":
         """The same mark turned about a point, then shifted."""
-        move = _Move(rotation, about, shift)
-        return replace(self, points=tuple(move.point(point) for point in self.points))
+        return replace(self, balls=tuple(ball.moved(rotation, about, shift) for ball in self.balls))
+
+    def cut(self, cut: Cut) -> "Mark":
+        """Those of its balls that reach into what the cut keeps, whole."""
+        return replace(
+            self,
+            balls=tuple(
+                ball
+                for ball in self.balls
+                if cut.normal @ (ball.centre - cut.point) <= ball.reach(cut.normal)
+            ),
+        )
 
 
 @dataclass(frozen=True)
@@ -155,9 +169,9 @@ class Structure:
             marks=tuple(mark.moved(rotation, about, shift) for mark in self.marks),
         )
 
-    def marked(self, finding: str, points: tuple[Vector, ...], radius_mm: float) -> "Structure":
+    def marked(self, finding: str, place: str, *balls: Ball) -> "Structure":
         """The same structure, known to show a finding."""
-        mark = Mark(finding=finding, points=points, radius_mm=radius_mm)
+        mark = Mark(finding=finding, place=place, balls=balls)
         return replace(self, marks=(*self.marks, mark))
 
     def cut(self, cut: Cut) -> "Structure":
@@ -166,7 +180,12 @@ class Structure:
         def halved(solids: tuple[Solid, ...]) -> tuple[Solid, ...]:
             return tuple(replace(solid, cuts=(*solid.cuts, cut)) for solid in solids)
 
-        return replace(self, solids=halved(self.solids), inclusions=halved(self.inclusions))
+        return replace(
+            self,
+            solids=halved(self.solids),
+            inclusions=halved(self.inclusions),
+            marks=tuple(mark.cut(cut) for mark in self.marks),
+        )
 
 
 def turn(axis: Vector, radians: float) -> Vector:

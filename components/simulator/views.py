@@ -1,6 +1,6 @@
 """One patient's studies as the images that a reader gets, and what is known of each."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,7 +13,7 @@ from components.simulator.lesions import HARDWARE, with_findings
 from components.simulator.limbs import build_anatomy
 from components.simulator.plan import Patient, Study
 from components.simulator.radiograph import Camera, project
-from components.simulator.shapes import Shaft, Structure, turn
+from components.simulator.shapes import Ball, Shaft, Structure, turn
 
 _LONG_PX = (150, mura.HEIGHT_PX[1])
 _CAST_SHARE = 0.04  # of studies, whatever their label: plaster must not tell it
@@ -25,6 +25,8 @@ _CUT_OFF_SHARE = 0.05  # of views
 _MIRROR = np.diag([-1.0, 1.0, 1.0])
 
 Image = NDArray[np.uint8]
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom, as shares of the image's width and height."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,8 +34,7 @@ class Lesion:
     """Where a finding is seen."""
 
     finding: str
-    box: tuple[float, float, float, float]
-    """Left, top, right and bottom, as shares of the image's width and height."""
+    box: Box
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -80,27 +81,34 @@ def _render_study(
         yield View(
             pixels=develop(signal, exposure, "L" if anatomy.left else "R", metal, rng),
             marker=exposure.marker is not None,
-            lesions=tuple(find_lesions(shown, camera)),
+            lesions=tuple(find_lesions(shown, camera, exposure.lit)),
         )
 
 
-def find_lesions(anatomy: Anatomy, camera: Camera) -> Iterator[Lesion]:
-    """The findings that lie within the image, at least in part."""
+def find_lesions(anatomy: Anatomy, camera: Camera, lit: Box) -> Iterator[Lesion]:
+    """Where findings are seen: one box a place, clipped to what of the image is `lit`."""
+    balls: dict[tuple[str, str], list[Ball]] = {}
     for structure in anatomy.structures:
         for mark in structure.marks:
-            box = camera.box([camera.see(point) for point in mark.points], mark.radius_mm)
-            if box is not None:
-                rows, columns = box
-                across, down = camera.width_px, camera.height_px
-                yield Lesion(
-                    finding=mark.finding,
-                    box=(
-                        columns.start / across,
-                        rows.start / down,
-                        columns.stop / across,
-                        rows.stop / down,
-                    ),
-                )
+            balls.setdefault((mark.finding, mark.place), []).extend(mark.balls)
+    for (finding, _), own in balls.items():
+        box = _box_around(own, camera, lit)
+        if box is not None:
+            yield Lesion(finding=finding, box=box)
+
+
+def _box_around(balls: Sequence[Ball], camera: Camera, lit: Box) -> Box | None:
+    """None when less than a pixel of it is lit."""
+    size_px = np.array([camera.width_px, camera.height_px])
+    right, down, _ = camera.rotation
+    middles = np.array([camera.see(ball.centre)[:2] for ball in balls])
+    halves = np.array([[ball.reach(right), ball.reach(down)] for ball in balls])
+    shares = camera.px_per_mm / size_px  # of width and height, per mm
+    low = np.maximum(0.5 + (middles - halves).min(axis=0) * shares, lit[:2])
+    high = np.minimum(0.5 + (middles + halves).max(axis=0) * shares, lit[2:])
+    if ((high - low) * size_px < 1).any():
+        return None
+    return float(low[0]), float(low[1]), float(high[0]), float(high[1])
 
 
 def conspicuity(difficulty: float) -> float:

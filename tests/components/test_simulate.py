@@ -142,11 +142,29 @@ def test_simulation_json_says_of_every_image_what_is_to_be_seen_in_it(tiny):
         images = {name.removeprefix(f"{ROOT}/") for name in archive.namelist() if "image" in name}
     assert set(views) == {name for name in images if name.endswith(".png")}
     for path, view in views.items():
+        for left, top, right, bottom in (lesion["box"] for lesion in view["lesions"]):
+            assert 0 <= left < right <= 1
+            assert 0 <= top < bottom <= 1
         planted = set(findings.get(f"{path.rpartition('/')[0]}/", ()))
         assert {lesion["finding"] for lesion in view["lesions"]} <= planted
     shown = [view for path, view in views.items() if "positive" in path and view["lesions"]]
     assert len(shown) > 0.8 * sum("positive" in path for path in views)
     assert 0.1 < np.mean([view["marker"] for view in views.values()]) < 0.4
+
+
+def test_renamed_and_copied_images_are_told_of_as_what_they_show(tmp_path):
+    rates = {"patient_in_both_splits": 0.3, "same_image_two_patients": 0.3, "near_duplicate": 0.3}
+    out = tmp_path / "faulty.zip"
+    simulate(out, TINY.model_copy(update={"faults": rates, "scale": 0.0003}))
+    with zipfile.ZipFile(out) as archive:
+        about = json.loads(archive.read("simulation.json"))
+        images = {name.removeprefix(f"{ROOT}/") for name in archive.namelist() if "image" in name}
+    views = about["views"]
+    assert set(views) == {name for name in images if name.endswith(".png")}
+    assert {fault["kind"] for fault in about["faults"]} == set(rates)
+    copies = [(fault["path"], fault["partner"]) for fault in about["faults"] if fault["partner"]]
+    assert all(views[path] == views[partner] for path, partner in copies)
+    assert any(views[path]["lesions"] for path, _ in copies)
 
 
 def test_the_bytes_follow_from_the_seed_whatever_the_number_of_workers(tiny, tmp_path, monkeypatch):

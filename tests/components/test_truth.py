@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -6,10 +8,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from bonexray.dataset import open_images
 from bonexray.errors import DataError
+from bonexray.images import fit, letterbox
 from bonexray.tables import read_index, read_truth
+from components.truth import write_truth
 
 
 def test_every_view_of_a_simulated_archive_is_told_of(tiny_workspace: Path) -> None:
@@ -40,7 +45,39 @@ def test_boxes_are_in_pixels_of_the_packed_square(tiny_workspace: Path) -> None:
             for box in shares
         ]
         found = np.array([own.left, own.top, own.right, own.bottom])
-        assert min(np.abs(found - box).max() for box in expected) < 1e-6
+        assert min(np.abs(found - box).max() for box in expected) < 1e-4
+
+
+def test_landscape_and_portrait_are_letterboxed_as_their_pixels_are(tmp_path: Path) -> None:
+    wide, high = Image.new("L", (200, 101)), Image.new("L", (101, 200))
+    wide.paste(255, (20, 10, 60, 40))
+    high.paste(255, (10, 120, 50, 180))
+    boxes = {
+        "wide.png": [20 / 200, 10 / 101, 60 / 200, 40 / 101],
+        "high.png": [10 / 101, 120 / 200, 50 / 101, 180 / 200],
+    }
+    lesions = {path: [{"finding": "lesion", "box": box}] for path, box in boxes.items()}
+    lesions["bare.png"] = []
+    views = {path: {"marker": path == "bare.png", "lesions": own} for path, own in lesions.items()}
+    index = pd.DataFrame(
+        [("stray", None, None), ("wide.png", 200, 101), ("high.png", 101, 200)]
+        + [("bare.png", 50, 50)],
+        columns=["path", "width", "height"],
+    )
+    index.to_parquet(tmp_path / "index.parquet")
+    write_truth({"views": views}, tmp_path, 50)
+    truth = read_truth(tmp_path)
+    assert truth is not None
+    assert truth["row"].tolist() == [1, 2, 3]
+    assert truth["marker"].tolist() == [False, False, True]
+    assert truth["finding"].tolist() == ["lesion", "lesion", ""]
+    assert [str(kind) for kind in truth.dtypes] == ["int32", "bool", "object"] + ["float32"] * 4
+    for row, image in enumerate((wide, high)):
+        bright = np.argwhere(letterbox(fit(image, 50), 50) > 127)
+        seen = [*bright.min(axis=0)[::-1], *bright.max(axis=0)[::-1] + 1]
+        assert truth.loc[row, ["left", "top", "right", "bottom"]].tolist() == pytest.approx(
+            seen, abs=1
+        )
 
 
 def test_an_archive_that_does_not_tell_has_no_truth(
@@ -54,6 +91,22 @@ def test_an_archive_that_does_not_tell_has_no_truth(
         for name in source.namelist():
             bare.writestr(name, b"{}" if name == "simulation.json" else source.read(name))
     assert read_truth(ingest(archive.with_name("b.zip"))) is None
+
+
+def test_an_archive_that_is_not_simulated_has_no_truth(
+    tiny_workspace: Path, tmp_path: Path, ingest: Callable[[Path], Path]
+) -> None:
+    with zipfile.ZipFile(tiny_workspace / "data/MURA-sim.zip") as archive:
+        for name in archive.namelist():
+            if name != "simulation.json":
+                archive.extract(name, tmp_path / "unpacked")
+    assert read_truth(ingest(tmp_path / "unpacked")) is None
+    assert not (tmp_path / "dataset/truth.parquet").exists()
+
+
+def test_ingest_does_without_pandas() -> None:
+    check = "import sys, components.ingest; sys.exit('pandas' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check]).returncode == 0
 
 
 @pytest.mark.parametrize("content", [b"[1", b'{"views": {"a": 1}}', b'{"views": []}'])
@@ -81,4 +134,5 @@ def test_a_damaged_table_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="truth.parquet: not readable"):
         read_truth(tmp_path)
     pd.DataFrame({"row": [0]}).to_parquet(tmp_path / "truth.parquet")
-    assert read_truth(tmp_path) is not None
+    with pytest.raises(DataError, match="truth.parquet: not readable"):
+        read_truth(tmp_path)
