@@ -28,7 +28,7 @@ from components.strangers import draw_strangers, other_parts
 from components.subgroups import MIN_STUDIES, describe_studies, figures_by_group, largest_gap
 
 GOOD = "test radiographs"
-_STRANGERS = 40  # of each kind
+_STRANGERS = 24  # of each kind
 
 Strangeness = dict[str, npt.NDArray[np.floating]]
 

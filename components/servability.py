@@ -19,7 +19,7 @@ from bonexray.verdicts import OperatingPoints
 from components import probe
 from components.judgement import Judgement
 
-_STUDIES = 50
+_STUDIES = 30
 _LIMIT_S = 600
 
 
