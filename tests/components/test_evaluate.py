@@ -230,6 +230,7 @@ def test_without_a_champion_the_report_and_the_gate_say_so(
     assert "Not compared: no champion yet" in page
 
 
+@pytest.mark.slow
 def test_a_copy_of_the_champion_is_level_with_it(
     evaluate: Callable[..., None], tiny_workspace: Path, tmp_path: Path
 ) -> None:
@@ -255,6 +256,7 @@ def test_a_champion_whose_bundle_no_longer_verifies_stops_the_model_in_plain_wor
     assert "cannot be read" in (tmp_path / "report/report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_champion_that_reads_another_size_is_compared_on_fitted_images(
     evaluate: Callable[..., None], tmp_path: Path, make_bundle: Callable[..., str]
 ) -> None:
@@ -292,6 +294,7 @@ def test_a_val_that_is_too_small_to_calibrate_on_is_told_and_warns(
     assert (tmp_path / "bundle").exists()
 
 
+@pytest.mark.slow
 def test_a_gate_about_no_figure_leaves_neither_bundle_nor_report(
     evaluate: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -325,6 +328,7 @@ def test_the_pack_holds_data_lineage_settings_and_software(tiny_workspace: Path)
     assert str(tiny_workspace) not in (pack / "sbom.json").read_text()
 
 
+@pytest.mark.slow
 def test_out_of_fold_figures_are_taken_when_cross_validation_was_run(
     evaluate: Callable[..., None], tiny_workspace: Path, tmp_path: Path
 ) -> None:
@@ -347,6 +351,7 @@ def test_out_of_fold_figures_are_taken_when_cross_validation_was_run(
     assert "made from other data or with other settings" in found["skipped"]
 
 
+@pytest.mark.slow
 def test_out_of_fold_predictions_of_unknown_studies_are_refused(
     evaluate: Callable[..., None],
     tiny_workspace: Path,
@@ -366,6 +371,7 @@ def test_out_of_fold_predictions_of_unknown_studies_are_refused(
     assert "patient99999/study1_positive is not in the manifest" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_test_set_of_one_label_is_refused_with_a_report_that_says_what_is_undefined(
     evaluate: Callable[..., None],
     tiny_workspace: Path,
