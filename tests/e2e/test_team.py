@@ -99,7 +99,7 @@ def test_a_remote_holds_a_handful_of_files_whatever_the_number_of_images(
         for out in lock["stages"][stage]["outs"]
         if out["path"].startswith("data/")
     ]
-    assert sum(out.get("nfiles", 1) for out in of_data) == 6
+    assert sum(out.get("nfiles", 1) for out in of_data) == 7
     assert len(images) > 100
 
 

@@ -37,21 +37,24 @@ def candidate(params: Path, bundle: Path, report: Path) -> None:
     )
 
 
-@pytest.fixture
-def second_candidate(
-    registry: MlflowClient, tiny_workspace: Path, tiny_params: Path, tmp_path: Path
-) -> None:
-    """Another bundle, of another commit, as version 2."""
-    data = tiny_workspace / "data"
-    bundle, report = tmp_path / "bundle", tmp_path / "report"
+@pytest.fixture(scope="module")
+def other_evaluation(tiny_workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another bundle and its report, of another commit."""
+    folder, data = tmp_path_factory.mktemp("other"), tiny_workspace / "data"
     evaluate.main(
-        ["--params", str(tiny_params), "--dataset", str(data / "dataset")]
+        ["--params", str(tiny_workspace / "params.yaml"), "--dataset", str(data / "dataset")]
         + ["--validated", str(data / "validated"), "--models", str(tiny_workspace / "models")]
         + ["--archs", "resnet18", "--commit", OTHER_COMMIT]
         + ["--crossval", "none", "--release", "none"]
-        + ["--out", str(bundle), "--report", str(report)]
+        + ["--out", str(folder / "bundle"), "--report", str(folder / "report")]
     )
-    candidate(tiny_params, bundle, report)
+    return folder
+
+
+@pytest.fixture
+def second_candidate(registry: MlflowClient, other_evaluation: Path, tiny_params: Path) -> None:
+    """The other bundle as version 2."""
+    candidate(tiny_params, other_evaluation / "bundle", other_evaluation / "report")
 
 
 def approve(version: str = "candidate", by: str = "A. Reader", reason: str = "gate passed") -> None:
