@@ -25,12 +25,12 @@ from bonexray.images import Pixels
 from bonexray.metrics import METRICS
 from bonexray.novelty import conflict
 from bonexray.scoring import studies_of, values_of
-from bonexray.studies import BODY_PARTS
+from bonexray.studies import BODY_PARTS, PART_NUMBERS
 from bonexray.tables import read_manifest
 from components import augment, evaluate, train
 from components.abstention import strangeness, tell_apart
 from components.candidates import Outputs, predict, read_candidates
-from components.judgement import PARTS, Judgement, judge_candidate, seen_in_studies
+from components.judgement import Judgement, judge_candidate, seen_in_studies
 from components.strangers import draw_strangers, other_parts
 
 FRESH_SEED = 404
@@ -128,7 +128,7 @@ def abstention(
 ) -> Iterator[tuple[str, float]]:
     """How strangers are told from good views, and how many of these are refused."""
     network, spec = chosen.candidate.network, chosen.candidate.records[0].policy.image
-    claimed = manifest["body_part"].map(PARTS).to_numpy()
+    claimed = manifest["body_part"].map(PART_NUMBERS).to_numpy()
     rows = manifest["row"].to_numpy()
     novelty = chosen.typical.novelty(seen.embeddings)
     wrong = other_parts(claimed, len(BODY_PARTS), FRESH_SEED)

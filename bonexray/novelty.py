@@ -11,6 +11,7 @@ n views, P body parts, D embedding, K directions kept of it.
 
 import zipfile
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -41,7 +42,7 @@ class Abstention(BaseModel):
         return "other_part" if conflict is not None and conflict > self.max_conflict else ""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Typical:
     """What the embeddings of the training views are like, scaled to unit length."""
 
@@ -52,10 +53,16 @@ class Typical:
 
     def novelty(self, embeddings: Floats32) -> npt.NDArray[np.float64]:
         """Mahalanobis distance (n,) of embeddings (n, D) from the nearest body part's mean."""
-        seen = of_unit_length(embeddings) @ self.whitening
-        centres = self.means.astype(np.float64) @ self.whitening
+        whitening, centres = self._exact
+        seen = of_unit_length(embeddings) @ whitening
         nearest = [np.linalg.norm(seen - centre, axis=1) for centre in centres]
         return np.asarray(np.min(nearest, axis=0))
+
+    @cached_property
+    def _exact(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """The whitening and the whitened means in double precision, made once: each study asks."""
+        whitening = self.whitening.astype(np.float64)
+        return whitening, self.means.astype(np.float64) @ whitening
 
 
 def of_unit_length(embeddings: Floats32) -> npt.NDArray[np.float64]:

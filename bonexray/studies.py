@@ -16,6 +16,8 @@ BODY_PARTS = (
     "XR_SHOULDER",
     "XR_WRIST",
 )
+PART_NUMBERS = {part: number for number, part in enumerate(BODY_PARTS)}
+"""What the body-part head calls each: its place in `BODY_PARTS`."""
 LABELS = ("normal", "abnormal")
 SPLITS = ("train", "val", "test")
 

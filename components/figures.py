@@ -15,13 +15,13 @@ from bonexray.gate import SKIPPED
 from bonexray.images import Pixels
 from bonexray.novelty import conflict
 from bonexray.scoring import figures_by_split, figures_of
-from bonexray.studies import BODY_PARTS
+from bonexray.studies import BODY_PARTS, PART_NUMBERS
 from bonexray.tables import read_index, read_truth
 from bonexray.verdicts import OperatingPoints
 from components.abstention import strangeness, tell_apart
 from components.candidates import predict
 from components.champion import compare_with_champion
-from components.judgement import PARTS, Judgement
+from components.judgement import Judgement
 from components.out_of_fold import out_of_fold
 from components.pointing import pointing_game
 from components.strangers import draw_strangers, other_parts
@@ -87,7 +87,7 @@ def take_figures(
             draws,
             seed,
         ),
-        "subgroups": figures_by_group(test, described, draws, seed),
+        "subgroups": figures_by_group(test, described.drop(columns="body part"), draws, seed),
         "largest_gap": largest_gap(test, described, draws, seed),
         "champion": compare_with_champion(
             sources.release, views[of_test], test, sources.images, config.threads, draws, seed
@@ -152,7 +152,7 @@ def _strangeness(
     """How strange good test views look, and strangers, which claim nothing, and wrong claims."""
     bounds, outputs = chosen.abstention, chosen.candidate.outputs
     good = chosen.views[of_test]
-    claimed = good["body_part"].map(PARTS).to_numpy()
+    claimed = good["body_part"].map(PART_NUMBERS).to_numpy()
     wrong = other_parts(claimed, len(BODY_PARTS), config.seed)
     novelty = good["novelty"].to_numpy()
     strange: Strangeness = {
@@ -161,8 +161,8 @@ def _strangeness(
             bounds, novelty, conflict(outputs.part_logits[of_test], wrong)
         ),
     }
-    views = images[good["row"].to_numpy()]
-    kinds = draw_strangers(views, images.shape[1], _STRANGERS, config.seed)
+    some = good["row"].sample(min(_STRANGERS, len(good)), random_state=config.seed)
+    kinds = draw_strangers(images[some.to_numpy()], images.shape[1], _STRANGERS, config.seed)
     spec = chosen.candidate.records[0].policy.image
     for kind, squares in kinds.items():
         rows = np.arange(len(squares))

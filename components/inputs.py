@@ -13,7 +13,7 @@ from bonexray.dataset import dataset_digest, open_images
 from bonexray.errors import ConfigError, DataError
 from bonexray.images import Pixels
 from bonexray.policy import Policy, read_policy
-from bonexray.studies import BODY_PARTS, LABELS
+from bonexray.studies import LABELS, PART_NUMBERS
 from bonexray.tables import manifest_digest, read_manifest
 from components.batches import Views
 
@@ -111,10 +111,9 @@ def _views(images: Pixels, rows: pd.DataFrame, name: str) -> Views:
             f"the manifest's {name} holds {len(rows)} views, "
             f"{'all ' + held[0] if held else 'none at all'}; expected both labels"
         )
-    part_numbers = {part: number for number, part in enumerate(BODY_PARTS)}
     return Views(
         images=images,
         rows=rows["row"].to_numpy(),
         labels=labels,
-        parts=torch.tensor(rows["body_part"].map(part_numbers).to_numpy(), dtype=torch.int64),
+        parts=torch.tensor(rows["body_part"].map(PART_NUMBERS).to_numpy(), dtype=torch.int64),
     )

@@ -10,13 +10,11 @@ from bonexray.config import EvaluateConfig
 from bonexray.metrics import auroc
 from bonexray.novelty import Abstention, Typical, conflict
 from bonexray.scoring import studies_of, with_probability
-from bonexray.studies import BODY_PARTS
+from bonexray.studies import BODY_PARTS, PART_NUMBERS
 from bonexray.verdicts import Calibration, StudyRule
 from components.abstention import choose_bounds, fit_typical
 from components.calibration import choose_rule, fit_calibration, fit_view_temperature
 from components.candidates import Candidate
-
-PARTS = {part: index for index, part in enumerate(BODY_PARTS)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +57,7 @@ def judge_candidate(
         DataError: an output is not finite.
     """
     outputs = candidate.outputs
-    claimed = manifest["body_part"].map(PARTS).to_numpy()
+    claimed = manifest["body_part"].map(PART_NUMBERS).to_numpy()
     train, val = (manifest["split"].to_numpy() == split for split in ("train", "val"))
     typical = fit_typical(outputs.embeddings[train], claimed[train], len(BODY_PARTS))
     novelty = typical.novelty(outputs.embeddings)

@@ -21,7 +21,6 @@ from bonexray.config import EvaluateConfig
 from bonexray.evaluation import (
     DATA_FILE,
     HEADLINE_FILE,
-    HISTORY_FILE,
     LINEAGE_FILE,
     PARAMS_FILE,
     SBOM_FILE,
@@ -29,7 +28,6 @@ from bonexray.evaluation import (
 )
 from bonexray.sealed import seal
 from bonexray.studies import BODY_PARTS, LABELS, SPLITS
-from bonexray.trained import HISTORY_FILE as MEMBER_HISTORY_FILE
 from components.findings import Findings
 
 _HEADLINE = ("auroc", "auroc_low", "auroc_high", "accuracy", "kappa", "ece_debiased")
@@ -59,16 +57,6 @@ def write_pack(report: Path, bundle: Path, found: Findings, config: EvaluateConf
     study = found.metrics["test"]["study"]
     write_json(report / HEADLINE_FILE, {"test_study": {name: study[name] for name in _HEADLINE}})
     seal(report)
-
-
-def write_history(folders: tuple[Path, ...], report: Path) -> pd.DataFrame:
-    """Write the epochs of each network below each other, and return them."""
-    histories = [
-        pd.read_csv(folder / MEMBER_HISTORY_FILE).assign(network=folder.name) for folder in folders
-    ]
-    history = pd.concat(histories, ignore_index=True)
-    history.to_csv(report / HISTORY_FILE, index=False)
-    return history
 
 
 def summarise_data(views: pd.DataFrame) -> dict[str, Any]:

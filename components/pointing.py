@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from bonexray.bootstrap import interval, redraws
+from bonexray.gate import SKIPPED
 from bonexray.scoring import number_or_none
 
 BOX = ["left", "top", "right", "bottom"]
@@ -41,12 +42,12 @@ def pointing_game(
         `by_finding`; `skipped` and why when no lesion is known.
     """
     if truth is None:
-        return {"skipped": "where lesions lie is known of simulated radiographs alone"}
+        return {SKIPPED: "where lesions lie is known of simulated radiographs alone"}
     boxes = truth.dropna(subset=BOX)
     place = pd.Series(np.arange(len(views)), index=views["row"].to_numpy())
     boxes = boxes[boxes["row"].isin(place.index)]
     if boxes.empty:
-        return {"skipped": "no view shows a lesion"}
+        return {SKIPPED: "no view shows a lesion"}
     of_view = place[boxes["row"]].to_numpy()
     near = _cells_near(boxes, cams.shape[1], size)  # a box each
     at_peak = near.reshape(len(boxes), -1)[np.arange(len(boxes)), _peaks(cams)[of_view]]

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ import pandas as pd
 from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 
-from bonexray.evaluation import CARD_FILE, PLOTS_FOLDER, REPORT_FILE, ROC_FILE
+from bonexray import trained
+from bonexray.evaluation import CARD_FILE, HISTORY_FILE, PLOTS_FOLDER, REPORT_FILE, ROC_FILE
 from bonexray.images import Pixels
 from bonexray.scoring import told_of
 from bonexray.verdicts import OperatingPoints
@@ -20,7 +21,6 @@ from components.figures import GOOD
 from components.findings import Findings
 from components.heatmaps import draw_views
 from components.judgement import Judgement
-from components.pack import write_history
 from components.plots import (
     draw_costs,
     draw_groups,
@@ -41,7 +41,8 @@ def write_report(folder: Path, found: Findings) -> None:
     """Write the page, the model card and the plots into `folder`, with the run's own records."""
     curve = roc_points(found.chosen.studies_in("test"))
     curve.to_csv(folder / ROC_FILE, index=False)
-    history = write_history(found.chosen.candidate.folders, folder)
+    history = _history_of(found.chosen.candidate.folders)
+    history.to_csv(folder / HISTORY_FILE, index=False)
     (folder / PLOTS_FOLDER).mkdir()
     pictures = {
         name: _save(plot, folder / PLOTS_FOLDER, name)
@@ -73,7 +74,7 @@ def _plots(found: Findings, curve: pd.DataFrame, history: pd.DataFrame) -> dict[
         "precision": draw_precision(test, overall),
         "probabilities": draw_probabilities(test, points),
         "reliability": draw_reliability(test, overall),
-        "groups": draw_groups(found.metrics["subgroups"], overall),
+        "groups": draw_groups(_groups(found.metrics), overall),
         "refusals": draw_refusals(found.strangers, GOOD),
         "history": draw_history(history),
     }
@@ -82,6 +83,20 @@ def _plots(found: Findings, curve: pd.DataFrame, history: pd.DataFrame) -> dict[
     for name, studies in _sheets(test, points).items():
         plots[name] = _sheet(found.chosen, studies, found.images)
     return plots
+
+
+def _groups(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Property -> group -> figures of its test studies, body parts among them."""
+    parts = {part[3:].lower(): each["study"] for part, each in metrics["test_by_part"].items()}
+    return {"body part": parts, **metrics["subgroups"]}
+
+
+def _history_of(folders: Sequence[Path]) -> pd.DataFrame:
+    """The epochs of each network, below each other."""
+    histories = [
+        pd.read_csv(folder / trained.HISTORY_FILE).assign(network=folder.name) for folder in folders
+    ]
+    return pd.concat(histories, ignore_index=True)
 
 
 def _verdicts(test: pd.DataFrame, points: OperatingPoints) -> dict[Any, Any]:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bonexray.bootstrap import interval, redraws
+from bonexray.gate import SKIPPED
 from bonexray.metrics import auroc
 from bonexray.scoring import figures_of, number_or_none
 
@@ -101,7 +102,7 @@ def largest_gap(
             largest = {"property": name, "better": str(better), "worse": str(worse), "gap": gap}
             largest |= _interval(table, table[name] == better, table[name] == worse, draws, seed)
     few = f"no two groups of a property have {MIN_STUDIES} studies of each label"
-    return largest or {"skipped": few}
+    return largest or {SKIPPED: few}
 
 
 def _interval(

@@ -1,10 +1,11 @@
 """What the Kubeflow UI shows of a step: pages, figures, a confusion matrix."""
 
-import json
 import shutil
 from pathlib import Path
 
 from kfp.dsl import HTML, ClassificationMetrics, Metrics
+
+from bonexray.evaluation import METRICS_FILE, REPORT_FILE, read_metrics
 
 _FIGURES = ("auroc", "auroc_low", "auroc_high", "accuracy", "sensitivity", "specificity", "kappa")
 
@@ -23,10 +24,10 @@ def show_evaluation(
         confusion: to fill.
     """
     folder = Path(report)
-    if not (folder / "metrics.json").exists():
+    if not (folder / METRICS_FILE).exists():
         return
-    shutil.copyfile(folder / "report.html", page.path)
-    study = json.loads((folder / "metrics.json").read_bytes())["test"]["study"]
+    shutil.copyfile(folder / REPORT_FILE, page.path)
+    study = read_metrics(folder)["test"]["study"]
     for name in _FIGURES:
         if study[name] is not None:
             figures.log_metric(f"test_study_{name}", study[name])

@@ -1,8 +1,8 @@
 """Approve, reject, roll back: what a person decides of a version, and what follows from it.
 
 A decision's record is its moment. The registry's aliases and the pointer that serving follows are
-made from the last record, so a run that was killed after it is finished by the next one, whatever
-that decides.
+made from the last record of a champion, so what a killed run left undone is done by `status`, or
+made needless by the next approval or rollback.
 """
 
 from bonexray.errors import ConfigError, GateError, RegistryError
@@ -48,7 +48,6 @@ def approve(
     records = Records(store.root)
     _refuse_nobody(by, reason)
     with records.held():
-        settle(registry, store, records)
         version = registry.version(wanted)
         number = str(version.version)
         if version.tags.get(GATE_TAG) != GATE_PASSED:
@@ -68,7 +67,6 @@ def reject(registry: Registry, store: BundleStore, wanted: str, *, by: str, reas
     records = Records(store.root)
     _refuse_nobody(by, reason)
     with records.held():
-        settle(registry, store, records)
         number = str(registry.version(wanted).version)
         champion = standing(records.read())
         if champion is not None and champion.version == number:
@@ -90,7 +88,6 @@ def rollback(registry: Registry, store: BundleStore, *, by: str, reason: str) ->
     records = Records(store.root)
     _refuse_nobody(by, reason)
     with records.held():
-        settle(registry, store, records)
         champion = standing(records.read())
         if champion is None or not champion.previous_version:
             raise RegistryError(f"{records.path}: no champion before this one to go back to")
@@ -151,10 +148,10 @@ def _decide(
         pack_sha256=version.tags.get(PACK_SHA256_TAG, ""),
         previous_version="" if action == "reject" else _before(champion, number),
     )
-    if past and past[-1].model_dump(include=set(Decision.model_fields)) == decision.model_dump():
-        return past[-1]
-    record = records.append(decision)
-    settle(registry, store, records)
+    said = past[-1].model_dump(include=set(Decision.model_fields)) if past else None
+    record = past[-1] if said == decision.model_dump() else records.append(decision)
+    if action != "reject":
+        settle(registry, store, records)
     return record
 
 

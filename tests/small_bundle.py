@@ -77,11 +77,9 @@ def mean_network(size: int = SIZE) -> onnx.ModelProto:
     return model
 
 
-def write_bundle(folder: Path, model: bytes | None = None, size: int = SIZE) -> str:
-    """Write and seal a bundle; returns its digest."""
-    folder.mkdir(parents=True)
-    (folder / MODEL_FILE).write_bytes(model or mean_network(size).SerializeToString())
-    info = BundleInfo(
+def bundle_info(size: int) -> BundleInfo:
+    """What the small bundle says of itself, for images of that size."""
+    return BundleInfo(
         image=ImageSpec(size=size, mean=MEAN, std=STD),
         labels=("normal", "abnormal"),
         body_parts=BODY_PARTS,
@@ -103,6 +101,13 @@ def write_bundle(folder: Path, model: bytes | None = None, size: int = SIZE) -> 
             code_commit="5" * 40,
         ),
     )
+
+
+def write_bundle(folder: Path, model: bytes | None = None, size: int = SIZE) -> str:
+    """Write and seal a bundle; returns its digest."""
+    folder.mkdir(parents=True)
+    (folder / MODEL_FILE).write_bytes(model or mean_network(size).SerializeToString())
+    info = bundle_info(size)
     # Every part's mean is mid-grey's, which stands upright.
     write_typical(
         folder / TYPICAL_FILE,

@@ -9,41 +9,16 @@ from bonexray.bundle import (
     MODEL_FILE,
     PROFILE_FILE,
     TYPICAL_FILE,
-    BundleInfo,
-    Provenance,
-    TrainedNetwork,
     open_bundle,
 )
 from bonexray.errors import BundleError
-from bonexray.images import ImageSpec
-from bonexray.novelty import Abstention, Typical, write_typical
+from bonexray.novelty import Typical, write_typical
 from bonexray.sealed import MANIFEST_FILE, seal
-from bonexray.studies import BODY_PARTS, LABELS
-from bonexray.verdicts import MEAN_RULE, Calibration, OperatingPoints
+from bonexray.verdicts import Calibration
+from tests.small_bundle import bundle_info
 
-INFO = BundleInfo(
-    image=ImageSpec(size=64, mean=0.3, std=0.2),
-    labels=LABELS,
-    body_parts=BODY_PARTS,
-    study_rule=MEAN_RULE,
-    calibration=Calibration(view=1.5, study=0.8, parts={"XR_HAND": 1.2}, val_studies=80),
-    operating_points=OperatingPoints(high_sensitivity=0.3, high_specificity=0.7),
-    abstention=Abstention(max_novelty=40, max_conflict=3),
-    provenance=Provenance(
-        networks=(
-            TrainedNetwork(
-                arch="resnet18",
-                start_weights="random",
-                weights_sha256="c" * 64,
-                train_params_sha256="d" * 64,
-            ),
-        ),
-        dataset_sha256="a" * 64,
-        manifest_sha256="b" * 64,
-        code_commit="unknown",
-    ),
-)
-
+CALIBRATION = Calibration(view=1.5, study=0.8, parts={"XR_HAND": 1.2}, val_studies=80)
+INFO = bundle_info(64).model_copy(update={"calibration": CALIBRATION})
 TYPICAL = Typical(means=np.zeros((7, 3), np.float32), whitening=np.eye(3, 2, dtype=np.float32))
 
 

@@ -14,10 +14,14 @@ import yaml
 from bonexray.config import AugmentConfig, TrainConfig
 from bonexray.images import ImageSpec
 from bonexray.policy import Policy
+from bonexray.store import BundleStore, Champion
 from bonexray.tables import read_index
+from components import evaluate as evaluate_step
 from components import validate
 from components.batches import Source, Views
 from components.ingest import main as ingest_main
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @pytest.fixture(scope="session")
@@ -150,3 +154,52 @@ def report() -> Callable[[Path], dict[str, Any]]:
         return json.loads((folder / "report/report.json").read_text())
 
     return read
+
+
+@pytest.fixture
+def evaluate(tiny_workspace: Path, tiny_params: Path, tmp_path: Path) -> Callable[..., None]:
+    """Evaluate the tiny network, with changes; writes `bundle` and `report` below `tmp_path`."""
+
+    def run(
+        data: Path = tiny_workspace / "data",
+        models: Path = tiny_workspace / "models",
+        arch: str = "resnet18",
+        release: Path = tmp_path / "release",
+        **settings: Any,
+    ) -> None:
+        params = yaml.safe_load(tiny_params.read_text())
+        params["evaluate"] |= settings
+        tiny_params.write_text(yaml.safe_dump(params))
+        evaluate_step.main(
+            ["--params", str(tiny_params), "--dataset", str(data / "dataset")]
+            + ["--validated", str(data / "validated"), "--models", str(models)]
+            + ["--archs", arch, "--commit", COMMIT]
+            + ["--crossval", str(tmp_path / "crossval"), "--release", str(release)]
+            + ["--out", str(tmp_path / "bundle"), "--report", str(tmp_path / "report")]
+        )
+
+    return run
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file of a report."""
+    return json.loads(path.read_text())  # type: ignore[no-any-return]
+
+
+def approved(tiny_workspace: Path, release: Path) -> Path:
+    """A release folder whose champion is the tiny bundle; returns the bundle's folder there."""
+    store = BundleStore(release)
+    digest = store.add(tiny_workspace / "bundle")
+    store.set_champion(Champion(model_name="bonexray", version="1", digest=digest))
+    return release / "bundles" / digest
+
+
+def cross_validated(tiny_workspace: Path, crossval: Path, views: pd.DataFrame) -> Path:
+    """A folder as cross-validation of the tiny network leaves it, with these predictions."""
+    place = crossval / "resnet18"
+    place.mkdir(parents=True)
+    (record,) = json.loads((tiny_workspace / "reports/evaluation/training.json").read_text())
+    record.pop("fold")
+    views.to_parquet(place / "predictions.parquet")
+    (place / "metrics.json").write_text(json.dumps({"made_from": record}))
+    return place

@@ -1,6 +1,7 @@
-"""Real servers on loopback, of the small bundle. Tests get all of it as fixtures."""
+"""Real servers on loopback, of the small bundle; registries with candidates to decide on."""
 
 import base64
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -9,8 +10,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from mlflow import MlflowClient
 
 from bonexray.store import BundleStore
+from components import evaluate, register
+from serving import release
+
+OTHER_COMMIT = "f" * 40
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,3 +80,52 @@ def start_server(
 @pytest.fixture(scope="session")
 def server(start_server: Callable[[], Server]) -> Server:
     return start_server()
+
+
+@pytest.fixture
+def registry(
+    tiny_workspace: Path, tiny_params: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> MlflowClient:
+    """A registry of the test's own, whose candidate is the tiny bundle."""
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.chdir(tmp_path)
+    candidate(tiny_params, tiny_workspace / "bundle", tiny_workspace / "reports/evaluation")
+    return MlflowClient(uri)
+
+
+def candidate(params: Path, bundle: Path, report: Path) -> None:
+    register.main(
+        ["--params", str(params), "--bundle", str(bundle), "--report", str(report)]
+        + ["--out", str(params.parent / "registration")]
+    )
+
+
+@pytest.fixture(scope="session")
+def other_evaluation(tiny_workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another bundle and its report, of another commit."""
+    folder, data = tmp_path_factory.mktemp("other"), tiny_workspace / "data"
+    evaluate.main(
+        ["--params", str(tiny_workspace / "params.yaml"), "--dataset", str(data / "dataset")]
+        + ["--validated", str(data / "validated"), "--models", str(tiny_workspace / "models")]
+        + ["--archs", "resnet18", "--commit", OTHER_COMMIT]
+        + ["--crossval", "none", "--release", "none"]
+        + ["--out", str(folder / "bundle"), "--report", str(folder / "report")]
+    )
+    return folder
+
+
+@pytest.fixture
+def second_candidate(registry: MlflowClient, other_evaluation: Path, tiny_params: Path) -> None:
+    """The other bundle as version 2."""
+    candidate(tiny_params, other_evaluation / "bundle", other_evaluation / "report")
+
+
+def approve(version: str = "candidate", by: str = "A. Reader", reason: str = "gate passed") -> None:
+    release.main(["approve", version, "--by", by, "--reason", reason])
+
+
+def records(folder: Path) -> list[dict[str, str]]:
+    return [
+        json.loads(line) for line in (folder / "release/records.jsonl").read_text().splitlines()
+    ]
