@@ -26,7 +26,7 @@ demo: .venv/installed ## train, prove, register, approve and ask the served mode
 test: .venv/installed ## run the tests
 	pytest
 
-test-slow: .venv/installed ## run the journeys that take minutes: kills, a team on an S3 server
+test-slow: .venv/installed ## run the journeys that take long: kills, whole evaluations of odd inputs, a team on an S3 server
 	pytest -m slow
 
 check: .venv/installed ## lint, types, import contracts, lock file
