@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from bonexray.errors import ConfigError
+from bonexray.release_config import ReleaseConfig
+from bonexray.section import Positive, Section
 
 Arch = Literal["resnet18", "resnet50", "resnet101"]
 Fault = Literal[
@@ -34,14 +36,7 @@ Fault = Literal[
     "zip_bomb",
 ]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[int, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-
-
-class Section(BaseModel):
-    """One section of params.yaml: frozen, every field required, unknown fields refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DataConfig(Section):
@@ -216,6 +211,7 @@ SECTIONS: dict[str, type[Section]] = {
     "search": SearchConfig,
     "evaluate": EvaluateConfig,
     "register": RegisterConfig,
+    "release": ReleaseConfig,
 }
 
 S = TypeVar("S", bound=Section)

@@ -1,8 +1,9 @@
 """Where approved bundles lie, and which one is served. Knows no registry and no server.
 
-    <root>/bundles/<digest>/   bundle folders, each named by its bundle's digest
-    <root>/champion.json       which of them is served
-    <root>/profile.json        what its training images were like, for `validate` to compare
+    <root>/bundles/<digest>/          bundle folders, each named by its bundle's digest
+    <root>/signatures/<digest>.sig    who vouches for them; `serving.signature` verifies it
+    <root>/champion.json              which of them is served
+    <root>/profile.json               what its training images were like, for `validate` to compare
 
 Serving reads this folder alone, so a registry that is down has no effect on it.
 """
@@ -51,7 +52,7 @@ class BundleStore:
         digest = verify_bundle(folder)
         if self._is_sound(digest):
             return digest
-        with whole_folder(self._folder(digest)) as partial:
+        with whole_folder(self.folder(digest)) as partial:
             for path in folder.iterdir():
                 shutil.copyfile(path, partial / path.name)
             if verify_bundle(partial) != digest:
@@ -66,7 +67,7 @@ class BundleStore:
         """
         self.open(champion.digest)
         with whole_file(self.root / PROFILE_FILE) as partial:
-            shutil.copyfile(self._folder(champion.digest) / PROFILE_FILE, partial)
+            shutil.copyfile(self.folder(champion.digest) / PROFILE_FILE, partial)
         write_json(self.root / CHAMPION_FILE, champion.model_dump())
 
     def champion(self) -> Champion | None:
@@ -93,7 +94,7 @@ class BundleStore:
         Raises:
             BundleError: it is not there, was altered, or is not the one its folder is named for.
         """
-        folder = self._folder(digest)
+        folder = self.folder(digest)
         if not folder.is_dir():
             raise BundleError(f"{folder}: no such bundle")
         bundle = open_bundle(folder)
@@ -101,8 +102,13 @@ class BundleStore:
             raise BundleError(f"{folder}: holds the bundle {bundle.digest}")
         return bundle
 
-    def _folder(self, digest: str) -> Path:
+    def folder(self, digest: str) -> Path:
+        """Where a bundle lies, or would."""
         return self.root / "bundles" / digest
+
+    def signature(self, digest: str) -> Path:
+        """Where a bundle's signature lies, or would: beside it, for a bundle has no extra file."""
+        return self.root / "signatures" / f"{digest}.sig"
 
     def _is_sound(self, digest: str) -> bool:
         try:

@@ -84,6 +84,24 @@ TINY: dict[str, Any] = {
         ],
     },
     "register": {"experiment": "tiny", "model_name": "bonexray"},
+    "release": {
+        "approvers": ["A. Reader", "B. Reader"],
+        "signing_key": "keys/release.key",
+        "certificates": [],
+        "trust": "keys/release.pub",
+        "cluster": {
+            "name": "bonexray",
+            "namespace": "radiology",
+            "image": f"registry.example.org/bonexray-serving@sha256:{'a' * 64}",
+            "store": "s3://bonexray/release",
+            "trust_config_map": "bonexray-trust",
+            "canary_percent": 10,
+            "min_replicas": 2,
+            "max_replicas": 4,
+            "cpu": 2,
+            "memory_gib": 4,
+        },
+    },
 }
 
 
