@@ -1,6 +1,8 @@
 """Where a network is trained, and in which arithmetic."""
 
 import os
+import platform
+from pathlib import Path
 
 import torch
 
@@ -15,3 +17,22 @@ def pick_device(threads: int) -> torch.device:
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     torch.cuda.set_device(device)
     return device
+
+
+def describe_hardware() -> str:
+    """The processor and the GPUs of this machine, in words."""
+    names = [f"{_processor()}, {os.cpu_count()} cores"]
+    if torch.cuda.is_available():
+        gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+        names += [f"{gpus.count(name)} x {name}" for name in sorted(set(gpus))]
+    return "; ".join(names)
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass  # not Linux
+    return platform.processor() or platform.machine()

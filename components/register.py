@@ -1,7 +1,7 @@
 """Bundle and report -> a version in the model registry, with alias `candidate` and its lineage.
 
-Registering the same bundle again finds the version that is there: a run that was killed and one
-that was not end in the same registry.
+Registering the same bundle and report again finds the version that is there: a run that was killed
+and one that was not end in the same registry.
 """
 
 import os
@@ -16,7 +16,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 
 from bonexray.artifacts import sha256_file, write_json
-from bonexray.bundle import Bundle, TrainedNetwork, open_bundle
+from bonexray.bundle import Bundle, open_bundle
 from bonexray.command import run_or_exit, step_parser
 from bonexray.config import RegisterConfig, read_section
 from bonexray.errors import GateError, RegistryError, SealError
@@ -31,34 +31,18 @@ from bonexray.evaluation import (
 from bonexray.registry import (
     BUNDLE_DIGEST_TAG,
     CANDIDATE,
-    GATE_PASSED,
-    GATE_SHA256_TAG,
-    GATE_TAG,
-    GATE_WARNINGS_TAG,
+    FLOW_ARTIFACTS,
     PACK_SHA256_TAG,
-    TAG_PREFIX,
+    REPORT_ARTIFACTS,
     tracking_uri,
 )
 from bonexray.sealed import MANIFEST_FILE, verify_seal
+from components.lineage import DVC_LOCK, lineage_tags
 from components.tracking import connect, dataset_of
 
+_FLOW_FILES = (Path("params.yaml"), DVC_LOCK)
 REGISTRATION_FILE = "registration.json"
 _TABLES = {"networks", "subgroups", "test_by_part"}  # hundreds of figures, in the report artefact
-
-
-def lineage(bundle: Bundle, report: Path) -> dict[str, str]:
-    """The tags that say where a version comes from."""
-    provenance = bundle.info.provenance.model_dump(exclude={"networks"})
-    for name in TrainedNetwork.model_fields:
-        values = (str(getattr(network, name)) for network in bundle.info.provenance.networks)
-        provenance[name] = "+".join(values)
-    return {f"{TAG_PREFIX}{name}": str(value) for name, value in provenance.items()} | {
-        BUNDLE_DIGEST_TAG: bundle.digest,
-        GATE_TAG: GATE_PASSED,
-        GATE_WARNINGS_TAG: str(read_gate(report)["warnings"]),
-        GATE_SHA256_TAG: sha256_file(report / GATE_FILE),
-        PACK_SHA256_TAG: sha256_file(report / MANIFEST_FILE),
-    }
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
@@ -106,9 +90,10 @@ def register(bundle: Path, report: Path, out: Path, config: RegisterConfig) -> N
         raise GateError(f"{report / GATE_FILE}: the gate refused this bundle")
     try:
         client = connect()
-        version = _version_of(client, config.model_name, opened.digest)
+        pack = sha256_file(report / MANIFEST_FILE)
+        version = _version_of(client, config.model_name, opened.digest, pack)
         if version is None:
-            tags = lineage(opened, report)
+            tags = lineage_tags(client, opened, report, read_training(report))
             run_id = _log_run(client, config, opened, metrics, tags, report)
             version = _create_version(client, config, run_id, bundle, tags)
         client.set_registered_model_alias(config.model_name, CANDIDATE, version)
@@ -127,9 +112,11 @@ def register(bundle: Path, report: Path, out: Path, config: RegisterConfig) -> N
     print(f"register: {config.model_name} version {version} is now the {CANDIDATE} -> {out}")
 
 
-def _version_of(client: MlflowClient, name: str, digest: str) -> str | None:
+def _version_of(client: MlflowClient, name: str, digest: str, pack: str) -> str | None:
+    """The version of this bundle by this evidence: judged anew, a bundle is another version."""
+    wanted = {BUNDLE_DIGEST_TAG: digest, PACK_SHA256_TAG: pack}
     versions = client.search_model_versions(f"name = '{name}'")
-    found = [v.version for v in versions if v.tags.get(BUNDLE_DIGEST_TAG) == digest]
+    found = [v.version for v in versions if wanted.items() <= v.tags.items()]
     return str(max(map(int, found))) if found else None
 
 
@@ -142,7 +129,7 @@ def _log_run(
     report: Path,
 ) -> str:
     """Log a finished run with figures, dataset and report; join Kubeflow's run if there is one."""
-    run_id = os.environ.get("MLFLOW_RUN_ID") or _fresh_run(client, config, bundle.digest)
+    run_id = os.environ.get("MLFLOW_RUN_ID") or _fresh_run(client, config, tags)
     history = pd.read_csv(report / HISTORY_FILE)
     start = client.get_run(run_id).info.start_time
     told = {group: figures for group, figures in metrics.items() if group not in _TABLES}
@@ -162,22 +149,26 @@ def _log_run(
     data = dataset_of(provenance.dataset_sha256, {"code_commit": provenance.code_commit})
     context = [InputTag("mlflow.data.context", "training")]
     client.log_inputs(run_id, [DatasetInput(data._to_mlflow_entity(), context)])
-    client.log_artifacts(run_id, str(report), "report")
+    client.log_artifacts(run_id, str(report), REPORT_ARTIFACTS)
+    for file in _FLOW_FILES:
+        if file.is_file():
+            client.log_artifact(run_id, str(file), FLOW_ARTIFACTS)
     client.set_terminated(run_id)
     return run_id
 
 
-def _fresh_run(client: MlflowClient, config: RegisterConfig, digest: str) -> str:
+def _fresh_run(client: MlflowClient, config: RegisterConfig, tags: dict[str, str]) -> str:
     experiment = client.get_experiment_by_name(config.experiment)
     experiment_id = (
         experiment.experiment_id if experiment else client.create_experiment(config.experiment)
     )
-    # What a killed registration of this bundle left has no version and never will.
-    leftovers = client.search_runs([experiment_id], f"tags.`{BUNDLE_DIGEST_TAG}` = '{digest}'")
+    # What a killed registration of this evidence left has no version and never will.
+    pack, digest = tags[PACK_SHA256_TAG], tags[BUNDLE_DIGEST_TAG]
+    leftovers = client.search_runs([experiment_id], f"tags.`{PACK_SHA256_TAG}` = '{pack}'")
     for leftover in leftovers:
         client.delete_run(leftover.info.run_id)
     run = client.create_run(
-        experiment_id, run_name=f"bundle {digest[:12]}", tags={BUNDLE_DIGEST_TAG: digest}
+        experiment_id, run_name=f"bundle {digest[:12]}", tags={PACK_SHA256_TAG: pack}
     )
     return str(run.info.run_id)
 

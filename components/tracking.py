@@ -15,7 +15,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from tqdm import tqdm
 
 from bonexray.artifacts import sha256_json
-from bonexray.registry import TAG_PREFIX, tracking_uri
+from bonexray.registry import HARDWARE_TAG, TAG_PREFIX, UNKNOWN, tracking_uri
 from bonexray.trained import TrainingRecord
 
 EXPERIMENT = "bonexray-training"
@@ -53,10 +53,24 @@ class TrackedRun(AbstractContextManager["TrackedRun"]):
     """
 
     def __init__(
-        self, name: str, digest: str, params: Mapping[str, Any], data: MetaDataset | None = None
+        self,
+        name: str,
+        digest: str,
+        params: Mapping[str, Any],
+        data: MetaDataset | None = None,
+        hardware: str = UNKNOWN,
     ) -> None:
-        """Args: name: for people. digest: of what is run. params: what it runs with. data: on."""
+        """Describe the run.
+
+        Args:
+            name: for people.
+            digest: of what is run.
+            params: what it runs with.
+            data: what it runs on.
+            hardware: in words.
+        """
         self._name, self._digest, self._params, self._data = name, digest, params, data
+        self._hardware = hardware
         self._opened = self._lost = False
 
     def __enter__(self) -> Self:
@@ -98,6 +112,7 @@ class TrackedRun(AbstractContextManager["TrackedRun"]):
         run = found[0] if found else client.create_run(experiment, run_name=self._name, tags=tags)
         mlflow.start_run(run.info.run_id, nested=above is not None, log_system_metrics=True)
         self._opened = True
+        mlflow.set_tag(HARDWARE_TAG, self._hardware)
         mlflow.log_params(dict(self._params))
         if self._data:
             mlflow.log_input(self._data, context="training")
@@ -113,8 +128,8 @@ class TrackedRun(AbstractContextManager["TrackedRun"]):
             tqdm.write(f"train: MLflow at {tracking_uri()} is told no more of this run: {reason}")
 
 
-def tracked_training(name: str) -> Callable[[TrainingRecord], TrackedRun]:
-    """What opens the run of one training. Args: name: of the run, for people."""
+def tracked_training(name: str, hardware: str) -> Callable[[TrainingRecord], TrackedRun]:
+    """What opens the run of one training. Args: name: of the run, and `hardware`: for people."""
 
     def open_run(record: TrainingRecord) -> TrackedRun:
         sections = {"train": record.config, "augment": record.policy.augment}
@@ -125,6 +140,6 @@ def tracked_training(name: str) -> Callable[[TrainingRecord], TrackedRun]:
         }
         params = {"arch": record.arch, "fold": record.fold, "start_weights": record.start}
         data = dataset_of(record.dataset_sha256, {"manifest_sha256": record.manifest_sha256})
-        return TrackedRun(name, sha256_json(record.model_dump()), params | settings, data)
+        return TrackedRun(name, sha256_json(record.model_dump()), params | settings, data, hardware)
 
     return open_run

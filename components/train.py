@@ -23,7 +23,7 @@ from bonexray.network import LimbNet
 from bonexray.trained import HISTORY_FILE, WEIGHTS_FILE, TrainingRecord, write_record
 from components.batches import Source, batches_of, loss_weights
 from components.checkpoint import Checkpoint
-from components.device import pick_device
+from components.device import describe_hardware, pick_device
 from components.fit import EpochRecord, Fit, run_epochs, start_fit
 from components.forecast import forecast
 from components.group import ALONE, Group, run_grouped
@@ -50,7 +50,7 @@ def tracked(name: str, group: Group = ALONE) -> Track:
     except ModuleNotFoundError as error:
         print(f"train: no run is kept in MLflow: {error}")
         return untracked
-    return tracked_training(name)
+    return tracked_training(name, describe_hardware())
 
 
 def train(

@@ -151,7 +151,8 @@ def project_copy(folder: Path, params: dict[str, Any]) -> Path:
     shutil.copyfile(ROOT / "data/splits.csv", folder / "data/splits.csv")
     for package in ("bonexray", "components", "pipeline", "serving"):
         shutil.copytree(ROOT / package, folder / package, ignore=ignore)
-    shutil.copyfile(ROOT / "dvc.yaml", folder / "dvc.yaml")
+    for file in ("dvc.yaml", "requirements.lock"):
+        shutil.copyfile(ROOT / file, folder / file)
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     subprocess.run(
         ["dvc", "init", "--quiet", "--no-scm"], cwd=folder, env=child_environment(), check=True

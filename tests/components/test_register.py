@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from mlflow import MlflowClient
 
+from bonexray.artifacts import sha256_file
 from bonexray.bundle import open_bundle
 from bonexray.sealed import seal
 from components.register import main
@@ -51,6 +53,42 @@ def test_the_candidate_carries_its_whole_lineage(
         assert version.tags[f"bonexray.{name}"] == getattr(provenance, name)
     for name, value in provenance.networks[0].model_dump().items():
         assert version.tags[f"bonexray.{name}"] == value
+    report = tiny_workspace / "reports/evaluation"
+    assert version.tags["bonexray.params_sha256"] == sha256_file(report / "params.json")
+    assert version.tags["bonexray.pack_sha256"] == sha256_file(report / "manifest.json")
+    assert version.tags["bonexray.compared_with"] == "none"
+    lock = sha256_file(tiny_workspace / "requirements.lock")
+    assert version.tags["bonexray.environment_lock_sha256"] == lock
+
+
+def test_the_candidate_names_the_training_run_its_hardware_and_what_dvc_wrote(
+    tiny_workspace: Path, tiny_registry: MlflowClient
+) -> None:
+    tags = tiny_registry.get_model_version_by_alias("bonexray", "candidate").tags
+    run = tiny_registry.get_run(tags["bonexray.parent_run"])
+    assert run.data.params["arch"] == "resnet18"
+    assert run.data.tags["bonexray.hardware"] == tags["bonexray.hardware"]
+    assert "cores" in tags["bonexray.hardware"]
+    outs = json.loads(tags["bonexray.dvc_outs"])
+    stages = yaml.safe_load((tiny_workspace / "dvc.lock").read_text())["stages"]
+    assert outs["bundle"] == stages["evaluate"]["outs"][0]["md5"]
+    assert {"data/dataset", "models/resnet18", "reports/evaluation"} <= set(outs)
+
+
+def test_a_bundle_that_was_judged_anew_is_another_version(
+    registry: MlflowClient, flags: list[str], tiny_workspace: Path, tmp_path: Path
+) -> None:
+    main(flags)
+    again = tmp_path / "again"
+    shutil.copytree(tiny_workspace / "reports/evaluation", again)
+    (again / "model_card.md").write_text("seen by another eye\n")
+    seal(again)
+    main([*flags, "--report", str(again)])
+    versions = registry.search_model_versions("name = 'bonexray'")
+    assert {int(version.version) for version in versions} == {1, 2}
+    for version in versions:
+        registry.list_artifacts(version.run_id, "report")
+        assert registry.get_run(version.run_id).info.lifecycle_stage == "active"
 
 
 def test_the_run_shows_dataset_figures_curves_and_report(

@@ -42,7 +42,7 @@ def runs(client: MlflowClient) -> list[mlflow.entities.Run]:
 def test_a_run_holds_settings_each_epochs_figures_and_the_datas_digest(
     client: MlflowClient, record: TrainingRecord
 ) -> None:
-    with tracked_training("resnet18")(record) as tell:
+    with tracked_training("resnet18", "two cores")(record) as tell:
         tell(epoch(1))
         tell(epoch(2))
     (run,) = runs(client)
@@ -59,17 +59,17 @@ def test_a_run_holds_settings_each_epochs_figures_and_the_datas_digest(
 def test_a_run_that_was_cut_off_goes_on_and_a_finished_one_does_not(
     client: MlflowClient, record: TrainingRecord
 ) -> None:
-    cut_off = tracked_training("one")(record)
+    cut_off = tracked_training("one", "two cores")(record)
     cut_off.__enter__()
     cut_off(epoch(1))
     cut_off.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
     assert [run.info.status for run in runs(client)] == ["FAILED"]
-    with tracked_training("one")(record) as tell:
+    with tracked_training("one", "two cores")(record) as tell:
         tell(epoch(2))
     (run,) = runs(client)
     assert run.info.status == "FINISHED"
     assert len(client.get_metric_history(run.info.run_id, "train_loss")) == 2
-    with tracked_training("one")(record):
+    with tracked_training("one", "two cores")(record):
         pass
     assert len(runs(client)) == 2
 
@@ -78,7 +78,7 @@ def test_runs_that_are_opened_within_one_stand_under_it(
     client: MlflowClient, record: TrainingRecord
 ) -> None:
     with TrackedRun("search", "f" * 64, {"trials": 1}) as whole:
-        with tracked_training("trial 0")(record) as tell:
+        with tracked_training("trial 0", "two cores")(record) as tell:
             tell(epoch(1))
         whole.log({"best": 0.6})
     by_name = {run.info.run_name: run for run in runs(client)}
@@ -92,7 +92,7 @@ def test_a_server_that_is_not_there_stops_no_training(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with tracked_training("resnet18")(record) as tell:
+    with tracked_training("resnet18", "two cores")(record) as tell:
         tell(epoch(1))
     said = capsys.readouterr().out
     assert "MLflow at http://127.0.0.1:1 is told no more of this run" in said
