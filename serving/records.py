@@ -43,6 +43,8 @@ class Decision(BaseModel):
     """Of the release pack's manifest; empty where there is none."""
     previous_version: str
     """The champion before; empty when there was none."""
+    signature: str
+    """Of the bundle, as OpenSSF Model Signing writes it; empty when it is not made the champion."""
 
 
 class Record(Decision):

@@ -6,15 +6,27 @@ from pathlib import Path
 
 from bonexray.bundle import verify_bundle
 from bonexray.errors import BundleError, RegistryError
-from bonexray.registry import BUNDLE_DIGEST_TAG, CHAMPION, PREVIOUS, tracking_uri
+from bonexray.registry import (
+    BUNDLE_DIGEST_TAG,
+    CHAMPION,
+    FLOW_ARTIFACTS,
+    PREVIOUS,
+    REPORT_ARTIFACTS,
+    SIGNATURE_TAG,
+    tracking_uri,
+)
 from bonexray.store import BundleStore
 
 # Set before MLflow is imported: it draws a bar per file, and would unpickle what it loads.
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
+# MLflow's own would hold up a decision for minutes when the server is gone.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
 import mlflow  # noqa: E402  (after the settings above)
 from mlflow import MlflowClient  # noqa: E402
+from mlflow.entities import Run  # noqa: E402
 from mlflow.entities.model_registry import ModelVersion  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
 
@@ -38,6 +50,43 @@ class Registry:
             raise RegistryError(
                 f"{tracking_uri()}: no version {wanted!r} of {self.model_name!r}: {error.message}"
             ) from error
+
+    def versions(self) -> list[ModelVersion]:
+        """Every version, the newest first. Raises RegistryError."""
+        try:
+            found = self._client.search_model_versions(f"name = '{self.model_name}'")
+        except MlflowException as error:
+            raise RegistryError(f"{tracking_uri()}: {error.message}") from error
+        return sorted(found, key=lambda version: int(version.version), reverse=True)
+
+    def run(self, run_id: str) -> Run:
+        """A run by its id. Raises RegistryError."""
+        try:
+            return self._client.get_run(run_id)
+        except MlflowException as error:
+            raise RegistryError(f"{tracking_uri()}: no run {run_id!r}: {error.message}") from error
+
+    def report(self, version: ModelVersion, folder: Path) -> Path:
+        """Copy a version's release pack below `folder`, and return where it is.
+
+        Raises:
+            RegistryError: it cannot be had.
+        """
+        return self._download(version, REPORT_ARTIFACTS, folder)
+
+    def flow(self, version: ModelVersion, folder: Path) -> Path:
+        """Copy the params.yaml and dvc.lock that a version was made with. Raises RegistryError."""
+        return self._download(version, FLOW_ARTIFACTS, folder)
+
+    def _download(self, version: ModelVersion, artifacts: str, folder: Path) -> Path:
+        try:
+            found = self._client.download_artifacts(version.run_id, artifacts, str(folder))
+        except (MlflowException, OSError) as error:
+            raise RegistryError(
+                f"{tracking_uri()}: version {version.version}: its {artifacts} cannot be fetched: "
+                f"{error}"
+            ) from error
+        return Path(found)
 
     def fetch(self, version: ModelVersion, store: BundleStore) -> str:
         """Copy a version's bundle into the store; trust its registered digest, not its source.
@@ -65,9 +114,22 @@ class Registry:
                 )
             return store.add(bundle)
 
-    def point(self, champion: str, previous: str) -> None:
-        """Let the aliases name these versions; `previous` may be empty. Raises RegistryError."""
+    def point(self, champion: str, previous: str, signature: str) -> None:
+        """Let the aliases name these versions, and keep the signature beside the champion.
+
+        Args:
+            champion: version.
+            previous: version, or empty.
+            signature: of the champion's bundle.
+
+        Raises:
+            RegistryError: the registry cannot be reached, or refuses.
+        """
         try:
+            if self.version(champion).tags.get(SIGNATURE_TAG) != signature:
+                self._client.set_model_version_tag(
+                    self.model_name, champion, SIGNATURE_TAG, signature
+                )
             aliases = self._client.get_registered_model(self.model_name).aliases
             for alias, version in ((PREVIOUS, previous), (CHAMPION, champion)):
                 if version and str(aliases.get(alias, "")) != version:
