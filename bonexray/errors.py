@@ -8,6 +8,7 @@ BonexrayError
   ├── SealError      a sealed folder whose files are not those that its manifest names
   │     ├── BundleError    a bundle that is incomplete, altered or of another format
   │     └── PackError      a release pack whose figures are not those of its predictions
+  ├── LineageError   a version that does not come from what it says
   ├── SignatureError a bundle that nobody whom we trust has signed
   ├── WorkerError    a worker process was killed before its work was done
   ├── GateError      the data or the model was checked and refused; a report says why
@@ -49,6 +50,10 @@ class BundleError(SealError):
 
 class PackError(SealError):
     """A release pack whose figures are not those of its predictions."""
+
+
+class LineageError(BonexrayError):
+    """A version that does not come from what it says, or cannot be made from it again."""
 
 
 class SignatureError(BonexrayError):

@@ -16,7 +16,9 @@ MANIFEST_FILE = "manifest.json"
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class _Manifest(BaseModel):
+class Manifest(BaseModel):
+    """Of a sealed folder."""
+
     model_config = ConfigDict(extra="forbid")
 
     sha256: dict[str, Sha256]
@@ -43,7 +45,7 @@ def verify_seal(folder: Path, required: set[str]) -> str:
     """
     manifest = folder / MANIFEST_FILE
     try:
-        expected = _Manifest.model_validate_json(manifest.read_bytes()).sha256
+        expected = Manifest.model_validate_json(manifest.read_bytes()).sha256
     except (OSError, ValidationError) as error:
         reason = str(error).splitlines()[0]
         raise SealError(f"{manifest}: not readable as a manifest: {reason}") from error

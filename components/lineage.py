@@ -33,11 +33,12 @@ from bonexray.registry import (
     PARAMS_SHA256_TAG,
     PARENT_RUN_TAG,
     TAG_PREFIX,
+    TRAINING_SHA256_TAG,
     UNKNOWN,
 )
 from bonexray.sealed import MANIFEST_FILE
 from bonexray.trained import TrainingRecord
-from components.tracking import DIGEST_TAG, EXPERIMENT
+from components.tracking import EXPERIMENT
 
 ENVIRONMENT_LOCK = Path("requirements.lock")
 DVC_LOCK = Path("dvc.lock")
@@ -91,7 +92,7 @@ def _trainings(client: MlflowClient, records: Sequence[TrainingRecord]) -> dict[
     runs, hardware = [], []
     for record in records:
         digest = sha256_json(record.model_dump())
-        wanted = f"tags.`{DIGEST_TAG}` = '{digest}' and attributes.status = 'FINISHED'"
+        wanted = f"tags.`{TRAINING_SHA256_TAG}` = '{digest}' and attributes.status = 'FINISHED'"
         found = client.search_runs([experiment.experiment_id], wanted) if experiment else []
         runs.append(found[0].info.run_id if found else UNKNOWN)
         hardware.append(found[0].data.tags.get(HARDWARE_TAG, UNKNOWN) if found else UNKNOWN)

@@ -15,12 +15,10 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from tqdm import tqdm
 
 from bonexray.artifacts import sha256_json
-from bonexray.registry import HARDWARE_TAG, TAG_PREFIX, UNKNOWN, tracking_uri
+from bonexray.registry import HARDWARE_TAG, TRAINING_SHA256_TAG, UNKNOWN, tracking_uri
 from bonexray.trained import TrainingRecord
 
 EXPERIMENT = "bonexray-training"
-DIGEST_TAG = f"{TAG_PREFIX}training_sha256"
-"""Of all that a run's weights depend on. A run that did not finish is found by it, and goes on."""
 _DATA_DIGEST_LENGTH = 36  # MLflow keeps no more
 
 
@@ -104,11 +102,15 @@ class TrackedRun(AbstractContextManager["TrackedRun"]):
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
         client = connect()
         experiment = mlflow.set_experiment(EXPERIMENT).experiment_id
-        same = f"tags.`{DIGEST_TAG}` = '{self._digest}' and attributes.status != 'FINISHED'"
+        same = (
+            f"tags.`{TRAINING_SHA256_TAG}` = '{self._digest}' and attributes.status != 'FINISHED'"
+        )
         found = client.search_runs([experiment], same, max_results=1)
         above = mlflow.active_run()
         parent = above.info.run_id if above else os.environ.get("MLFLOW_RUN_ID")
-        tags = {DIGEST_TAG: self._digest} | ({MLFLOW_PARENT_RUN_ID: parent} if parent else {})
+        tags = {TRAINING_SHA256_TAG: self._digest} | (
+            {MLFLOW_PARENT_RUN_ID: parent} if parent else {}
+        )
         run = found[0] if found else client.create_run(experiment, run_name=self._name, tags=tags)
         mlflow.start_run(run.info.run_id, nested=above is not None, log_system_metrics=True)
         self._opened = True

@@ -1,120 +1,222 @@
 """Approve, reject, roll back: what a person decides of a version, and what follows from it.
 
-A decision's record is its moment. The registry's aliases and the pointer that serving follows are
-made from the last record of a champion, so what a killed run left undone is done by `status`, or
-made needless by the next approval or rollback.
+A decision's record is its moment. Signature, pointer, manifests and the registry's aliases are made
+from the last record of a champion, so what a killed run left undone is done by `status`, or made
+needless by the next approval or rollback. What serving reads comes first, the registry last: a
+registry that is down delays its aliases, not a rollback.
 """
 
-from bonexray.errors import ConfigError, GateError, RegistryError
-from bonexray.registry import (
-    BUNDLE_DIGEST_TAG,
-    GATE_PASSED,
-    GATE_SHA256_TAG,
-    GATE_TAG,
-    GATE_WARNINGS_TAG,
-    PACK_SHA256_TAG,
-)
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from mlflow.entities.model_registry import ModelVersion
+
+from bonexray.artifacts import whole_file
+from bonexray.errors import ConfigError, RegistryError
+from bonexray.registry import BUNDLE_DIGEST_TAG, GATE_SHA256_TAG, PACK_SHA256_TAG
+from bonexray.release_config import ReleaseConfig
 from bonexray.store import BundleStore, Champion
-from serving.records import Action, Decision, Record, Records
+from serving.evidence import Evidence, read_evidence, render_difference, render_verdict
+from serving.objections import refuse_by_gate, refuse_stale, refuse_stranger
+from serving.records import Decision, Record, Records
 from serving.registry import Registry
+from serving.signature import sign_bundle, verify_signature
+
+Ask = Callable[[str], bool]
+"""Shows a text and asks whether to go on."""
 
 
-def approve(
-    registry: Registry,
-    store: BundleStore,
-    wanted: str,
-    *,
-    by: str,
-    reason: str,
-    override: str,
-) -> Record:
-    """Make a version the champion.
+class Board:
+    """Who decides on the versions of one registered model, and where that shows."""
 
-    Args:
-        registry: holds it.
-        store: where serving looks.
-        wanted: a version number or an alias.
-        by: who decides.
-        reason: why, in words.
-        override: why the gate's warnings do not matter, in words; empty when there are none.
+    def __init__(self, registry: Registry, store: BundleStore, config: ReleaseConfig) -> None:
+        """Bring together what decisions are made of.
 
-    Raises:
-        ConfigError: nobody or no reason was named.
-        RecordsError: the records are not as they were written, or another decision is under way.
-        RegistryError: there is no such version, or it has no lineage of ours.
-        GateError: its gate did not pass, or passed with warnings that nobody overrides.
-        BundleError: the registry's files are not the bundle that was registered.
-    """
-    records = Records(store.root)
-    _refuse_nobody(by, reason)
-    with records.held():
-        version = registry.version(wanted)
-        number = str(version.version)
-        if version.tags.get(GATE_TAG) != GATE_PASSED:
-            raise GateError(f"{registry.model_name} version {number} did not pass the gate")
-        warnings = version.tags.get(GATE_WARNINGS_TAG, "unknown")
-        if warnings != "0" and not override.strip():
-            raise GateError(
-                f"{registry.model_name} version {number} passed the gate with {warnings} warnings; "
-                "read its report, and say in --override why they do not matter"
+        Args:
+            registry: holds the versions.
+            store: where serving looks.
+            config: the section `release`.
+        """
+        self._registry, self._store, self._config = registry, store, config
+        self.records = Records(store.root)
+
+    def approve(self, wanted: str, *, by: str, reason: str, override: str, ask: Ask) -> Record:
+        """Make a version the champion.
+
+        Args:
+            wanted: a version number or an alias.
+            by: who decides.
+            reason: why, in words.
+            override: why the gate's warnings do not matter, in words; empty when there are none.
+            ask: is shown the verdict and the difference to the champion.
+
+        Raises:
+            ConfigError: nobody, a stranger or no reason was named, or the answer was no.
+            RecordsError: the records are not as they were written, or another decision is under
+                way.
+            RegistryError: there is no such version, or it has no lineage of ours.
+            GateError: its gate did not pass, or passed with warnings that nobody overrides, or
+                newer evidence speaks.
+            PackError, BundleError: the registry's files are not those that were registered.
+            SignatureError: the bundle cannot be signed, or not by a key that serving trusts.
+        """
+        refuse_stranger(by, reason, self._config.approvers)
+        with self.records.held():
+            version = self._registry.version(wanted)
+            champion = standing(self.records.read())
+            again = champion is not None and champion.version == str(version.version)
+            refuse_by_gate(version, override)
+            if not again:
+                refuse_stale(version, self._registry.versions(), champion, override)
+            if not ask(self._shown(version, champion)):
+                raise ConfigError(f"version {version.version} was not approved; nothing is changed")
+            digest = self._registry.fetch(version, self._store)
+            signature = self._signed(self._store.folder(digest))
+            decision = Decision(
+                action="approve",
+                by=by,
+                reason=reason,
+                override=override,
+                model_name=self._registry.model_name,
+                version=str(version.version),
+                bundle_digest=digest,
+                gate_sha256=version.tags.get(GATE_SHA256_TAG, ""),
+                pack_sha256=version.tags.get(PACK_SHA256_TAG, ""),
+                previous_version=_before(champion, str(version.version)),
+                signature=signature,
             )
-        registry.fetch(version, store)
-        return _decide(registry, store, records, "approve", number, by, reason, override)
+            return self._decide(decision)
 
+    def reject(self, wanted: str, *, by: str, reason: str) -> Record:
+        """Put on record that a version is not wanted. The champion stays. Raises as `approve`."""
+        refuse_stranger(by, reason, self._config.approvers)
+        with self.records.held():
+            version = self._registry.version(wanted)
+            number = str(version.version)
+            champion = standing(self.records.read())
+            if champion is not None and champion.version == number:
+                raise RegistryError(f"version {number} is the champion: roll back instead")
+            decision = Decision(
+                action="reject",
+                by=by,
+                reason=reason,
+                override="",
+                model_name=self._registry.model_name,
+                version=number,
+                bundle_digest=version.tags.get(BUNDLE_DIGEST_TAG, ""),
+                gate_sha256=version.tags.get(GATE_SHA256_TAG, ""),
+                pack_sha256=version.tags.get(PACK_SHA256_TAG, ""),
+                previous_version="",
+                signature="",
+            )
+            return self._decide(decision)
 
-def reject(registry: Registry, store: BundleStore, wanted: str, *, by: str, reason: str) -> Record:
-    """Put on record that a version is not wanted. The champion stays. Raises as `approve`."""
-    records = Records(store.root)
-    _refuse_nobody(by, reason)
-    with records.held():
-        number = str(registry.version(wanted).version)
-        champion = standing(records.read())
-        if champion is not None and champion.version == number:
-            raise RegistryError(f"version {number} is the champion: roll back, in place of reject")
-        return _decide(registry, store, records, "reject", number, by, reason, "")
+    def rollback(self, *, by: str, reason: str) -> Record:
+        """Make the champion before this one the champion again.
 
+        Its bundle lies in the store and its approval on record, so the registry is not needed; its
+        aliases follow when it can be reached.
 
-def rollback(registry: Registry, store: BundleStore, *, by: str, reason: str) -> Record:
-    """Make the champion before this one the champion again.
+        Raises:
+            ConfigError: nobody, a stranger or no reason was named.
+            RecordsError: as `approve`.
+            RegistryError: there is none before; or the aliases could not follow.
+            BundleError: the store does not hold its bundle any more, or it was altered.
+        """
+        refuse_stranger(by, reason, self._config.approvers)
+        with self.records.held():
+            past = self.records.read()
+            champion = standing(past)
+            if champion is None or not champion.previous_version:
+                raise RegistryError(f"{self.records.path}: no champion before this one to go to")
+            before = next(
+                record
+                for record in reversed(past)
+                if record.signature and record.version == champion.previous_version
+            )
+            self._store.open(before.bundle_digest)
+            kept = before.model_dump(include=set(Decision.model_fields))
+            changed = {
+                "action": "rollback",
+                "by": by,
+                "reason": reason,
+                "override": "",
+                "previous_version": champion.version,
+            }
+            return self._decide(Decision(**kept | changed))
 
-    Its bundle lies in the store since it was approved, so the registry's files are not needed.
+    def settle(self) -> bool:
+        """Let all that follows from the last decision follow; return whether anything had to.
 
-    Raises:
-        ConfigError: nobody or no reason was named.
-        RecordsError: as `approve`.
-        RegistryError: there is none before, or the registry cannot be reached.
-        BundleError: the store does not hold its bundle any more, or it was altered.
-    """
-    records = Records(store.root)
-    _refuse_nobody(by, reason)
-    with records.held():
-        champion = standing(records.read())
-        if champion is None or not champion.previous_version:
-            raise RegistryError(f"{records.path}: no champion before this one to go back to")
-        number = champion.previous_version
-        store.open(registry.version(number).tags.get(BUNDLE_DIGEST_TAG, ""))
-        return _decide(registry, store, records, "rollback", number, by, reason, "")
+        Raises:
+            RecordsError: the records are not as they were written.
+            BundleError: the store does not hold the champion's bundle, or it was altered.
+            RegistryError: the aliases cannot be moved.
+        """
+        champion = standing(self.records.read())
+        if champion is None:
+            return False
+        pointer = Champion(
+            model_name=champion.model_name,
+            version=champion.version,
+            digest=champion.bundle_digest,
+        )
+        signature = self._store.signature(pointer.digest)
+        moved = self._store.champion() != pointer
+        if not signature.is_file() or signature.read_text(encoding="utf-8") != champion.signature:
+            with whole_file(signature) as partial:
+                partial.write_text(champion.signature, encoding="utf-8")
+            moved = True
+        if moved:
+            self._store.set_champion(pointer)
+        try:
+            follows = self._registry.point(
+                champion.version, champion.previous_version, champion.signature
+            )
+        except RegistryError as error:
+            raise RegistryError(
+                f"version {champion.version} is the champion, on record and for serving; but "
+                f"{error}; `status` finishes it once the registry answers"
+            ) from error
+        return moved or follows
 
+    def _decide(self, decision: Decision) -> Record:
+        """Put a decision on record, unless it is the last one there, and let follow what does."""
+        past = self.records.read()
+        # Two signatures of the same bundle differ.
+        said = past[-1].model_copy(update={"signature": decision.signature}) if past else None
+        same = said and said.model_dump(include=set(Decision.model_fields)) == decision.model_dump()
+        record = past[-1] if same else self.records.append(decision)
+        if decision.signature:
+            self.settle()
+        return record
 
-def settle(registry: Registry, store: BundleStore, records: Records) -> bool:
-    """Let aliases and pointer follow the last decision; return whether there was anything to do.
+    def _shown(self, version: ModelVersion, champion: Record | None) -> str:
+        """What the approver should have seen."""
+        own = read_evidence(self._registry, version)
+        title = f"{version.name} version {version.version}, bundle {own.tags[BUNDLE_DIGEST_TAG]}"
+        parts = [title, render_verdict(own)]
+        if champion is not None and champion.version != own.version:
+            parts.append(self._difference(champion, own))
+        return "\n".join(parts)
 
-    Raises:
-        RecordsError: the records are not as they were written.
-        RegistryError: the aliases cannot be moved.
-        BundleError: the store does not hold the champion's bundle, or it was altered.
-    """
-    champion = standing(records.read())
-    if champion is None:
-        return False
-    pointer = Champion(
-        model_name=champion.model_name, version=champion.version, digest=champion.bundle_digest
-    )
-    registry.point(champion.version, champion.previous_version)
-    if store.champion() == pointer:
-        return False
-    store.set_champion(pointer)
-    return True
+    def _difference(self, champion: Record, own: Evidence) -> str:
+        try:
+            now = read_evidence(self._registry, self._registry.version(champion.version))
+        except RegistryError as error:  # deleted since; its successor need not wait for it
+            return f"the champion's own figures cannot be shown: {error}"
+        return render_difference(now, own)
+
+    def _signed(self, folder: Path) -> str:
+        """Sign a bundle, and make sure that those who serve it will take the signature."""
+        key = Path(self._config.signing_key)
+        signature = sign_bundle(folder, key, [Path(path) for path in self._config.certificates])
+        with tempfile.TemporaryDirectory() as scratch:
+            file = Path(scratch) / "signature"
+            file.write_text(signature, encoding="utf-8")
+            verify_signature(folder, file, Path(self._config.trust))
+        return signature
 
 
 def standing(records: list[Record]) -> Record | None:
@@ -123,45 +225,8 @@ def standing(records: list[Record]) -> Record | None:
     return moves[-1] if moves else None
 
 
-def _decide(
-    registry: Registry,
-    store: BundleStore,
-    records: Records,
-    action: Action,
-    number: str,
-    by: str,
-    reason: str,
-    override: str,
-) -> Record:
-    """Put a decision on record, unless it is the last one there, and do what follows from it."""
-    version, past = registry.version(number), records.read()
-    champion = standing(past)
-    decision = Decision(
-        action=action,
-        by=by,
-        reason=reason,
-        override=override,
-        model_name=registry.model_name,
-        version=number,
-        bundle_digest=version.tags[BUNDLE_DIGEST_TAG],
-        gate_sha256=version.tags.get(GATE_SHA256_TAG, ""),
-        pack_sha256=version.tags.get(PACK_SHA256_TAG, ""),
-        previous_version="" if action == "reject" else _before(champion, number),
-    )
-    said = past[-1].model_dump(include=set(Decision.model_fields)) if past else None
-    record = past[-1] if said == decision.model_dump() else records.append(decision)
-    if action != "reject":
-        settle(registry, store, records)
-    return record
-
-
 def _before(champion: Record | None, number: str) -> str:
     """The champion before, once `number` is it: approving it again does not make it its own."""
     if champion is None:
         return ""
     return champion.previous_version if champion.version == number else champion.version
-
-
-def _refuse_nobody(by: str, reason: str) -> None:
-    if not by.strip() or not reason.strip():
-        raise ConfigError("--by and --reason must say who decides and why, found an empty text")

@@ -80,7 +80,7 @@ class Registry:
 
     def _download(self, version: ModelVersion, artifacts: str, folder: Path) -> Path:
         try:
-            found = self._client.download_artifacts(version.run_id, artifacts, str(folder))
+            found = self._client.download_artifacts(version.run_id or "", artifacts, str(folder))
         except (MlflowException, OSError) as error:
             raise RegistryError(
                 f"{tracking_uri()}: version {version.version}: its {artifacts} cannot be fetched: "
@@ -88,8 +88,8 @@ class Registry:
             ) from error
         return Path(found)
 
-    def fetch(self, version: ModelVersion, store: BundleStore) -> str:
-        """Copy a version's bundle into the store; trust its registered digest, not its source.
+    def bundle(self, version: ModelVersion, folder: Path) -> Path:
+        """Copy a version's bundle below `folder`; trust its registered digest, not its source.
 
         Raises:
             RegistryError: it carries no digest, or its files cannot be had.
@@ -98,23 +98,27 @@ class Registry:
         expected = version.tags.get(BUNDLE_DIGEST_TAG)
         if expected is None:
             raise RegistryError(f"version {version.version} carries no tag {BUNDLE_DIGEST_TAG}")
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                source = f"models:/{version.name}/{version.version}"
-                bundle = Path(mlflow.artifacts.download_artifacts(source, dst_path=folder))
-            except (MlflowException, OSError) as error:
-                raise RegistryError(
-                    f"{tracking_uri()}: version {version.version} cannot be fetched: {error}"
-                ) from error
-            digest = verify_bundle(bundle)
-            if digest != expected:
-                raise BundleError(
-                    f"version {version.version}: the registry's files are bundle {digest}, "
-                    f"registered was {expected}"
-                )
-            return store.add(bundle)
+        try:
+            source = f"models:/{version.name}/{version.version}"
+            bundle = Path(mlflow.artifacts.download_artifacts(source, dst_path=str(folder)))
+        except (MlflowException, OSError) as error:
+            raise RegistryError(
+                f"{tracking_uri()}: version {version.version} cannot be fetched: {error}"
+            ) from error
+        digest = verify_bundle(bundle)
+        if digest != expected:
+            raise BundleError(
+                f"version {version.version}: the registry's files are bundle {digest}, "
+                f"registered was {expected}"
+            )
+        return bundle
 
-    def point(self, champion: str, previous: str, signature: str) -> None:
+    def fetch(self, version: ModelVersion, store: BundleStore) -> str:
+        """Copy a version's bundle into the store, and return its digest. Raises as `bundle`."""
+        with tempfile.TemporaryDirectory() as scratch:
+            return store.add(self.bundle(version, Path(scratch)))
+
+    def point(self, champion: str, previous: str, signature: str) -> bool:
         """Let the aliases name these versions, and keep the signature beside the champion.
 
         Args:
@@ -122,17 +126,24 @@ class Registry:
             previous: version, or empty.
             signature: of the champion's bundle.
 
+        Returns:
+            Whether anything was not so already.
+
         Raises:
             RegistryError: the registry cannot be reached, or refuses.
         """
+        moved = False
         try:
             if self.version(champion).tags.get(SIGNATURE_TAG) != signature:
                 self._client.set_model_version_tag(
                     self.model_name, champion, SIGNATURE_TAG, signature
                 )
+                moved = True
             aliases = self._client.get_registered_model(self.model_name).aliases
             for alias, version in ((PREVIOUS, previous), (CHAMPION, champion)):
                 if version and str(aliases.get(alias, "")) != version:
                     self._client.set_registered_model_alias(self.model_name, alias, version)
+                    moved = True
         except MlflowException as error:
             raise RegistryError(f"{tracking_uri()}: aliases not moved: {error.message}") from error
+        return moved

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,11 +13,9 @@ import httpx
 import pytest
 from mlflow import MlflowClient
 
-from bonexray.store import BundleStore
+from bonexray.store import BundleStore, Champion
 from components import evaluate, register
 from serving import release
-
-OTHER_COMMIT = "f" * 40
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +89,7 @@ def registry(
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.chdir(tmp_path)
+    release.main(["keys"])
     candidate(tiny_params, tiny_workspace / "bundle", tiny_workspace / "reports/evaluation")
     return MlflowClient(uri)
 
@@ -102,14 +102,38 @@ def candidate(params: Path, bundle: Path, report: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def other_evaluation(tiny_workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Another bundle and its report, of another commit."""
+def checkout(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
+    """A git repository of one commit, which holds the lock file."""
+    folder = tmp_path_factory.mktemp("checkout")
+    shutil.copyfile(repository / "requirements.lock", folder / "requirements.lock")
+    who = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    for command in (["init", "--quiet"], ["add", "."], [*who, "commit", "--quiet", "-m", "lock"]):
+        subprocess.run(["git", *command], cwd=folder, check=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def checkout_commit(checkout: Path) -> str:
+    found = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=checkout, capture_output=True, text=True, check=True
+    )
+    return found.stdout.strip()
+
+
+@pytest.fixture(scope="session")
+def other_evaluation(
+    tiny_workspace: Path, checkout_commit: str, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Another bundle and its report, of another commit; held against the tiny one as champion."""
     folder, data = tmp_path_factory.mktemp("other"), tiny_workspace / "data"
+    store = BundleStore(folder / "release")
+    digest = store.add(tiny_workspace / "bundle")
+    store.set_champion(Champion(model_name="bonexray", version="1", digest=digest))
     evaluate.main(
         ["--params", str(tiny_workspace / "params.yaml"), "--dataset", str(data / "dataset")]
         + ["--validated", str(data / "validated"), "--models", str(tiny_workspace / "models")]
-        + ["--archs", "resnet18", "--commit", OTHER_COMMIT]
-        + ["--crossval", "none", "--release", "none"]
+        + ["--archs", "resnet18", "--commit", checkout_commit]
+        + ["--crossval", "none", "--release", str(store.root)]
         + ["--out", str(folder / "bundle"), "--report", str(folder / "report")]
     )
     return folder
@@ -122,7 +146,7 @@ def second_candidate(registry: MlflowClient, other_evaluation: Path, tiny_params
 
 
 def approve(version: str = "candidate", by: str = "A. Reader", reason: str = "gate passed") -> None:
-    release.main(["approve", version, "--by", by, "--reason", reason])
+    release.main(["approve", version, "--by", by, "--reason", reason, "--yes"])
 
 
 def records(folder: Path) -> list[dict[str, str]]:

@@ -47,7 +47,7 @@ def test_a_record_that_was_altered_stops_every_decision(
     approve(by="B. Reader")
     path = tmp_path / "release/records.jsonl"
     path.write_text(path.read_text().replace("A. Reader", "Z. Reader"))
-    for command in (["approve", "1", "--by", "A", "--reason", "b"], ["history"], ["status"]):
+    for command in (["approve", "1", "--by", "A. Reader", "--reason", "b"], ["history"], ["status"]):
         with pytest.raises(SystemExit, match="1"):
             main(command)
         assert "records.jsonl, line 2: it is not what followed" in capsys.readouterr().err
@@ -80,7 +80,7 @@ def test_a_rollback_to_an_altered_bundle_is_refused_and_leaves_no_record(
     digest = records(tmp_path)[0]["bundle_digest"]
     (tmp_path / f"release/bundles/{digest}/model.onnx").write_bytes(b"another graph")
     with pytest.raises(SystemExit, match="1"):
-        main(["rollback", "--by", "B", "--reason", "c"])
+        main(["rollback", "--by", "B. Reader", "--reason", "c"])
     assert "model.onnx: SHA-256 is" in capsys.readouterr().err
     assert len(records(tmp_path)) == 2
 
@@ -91,7 +91,7 @@ def test_there_is_no_going_back_from_the_first_champion(
 ) -> None:
     approve()
     with pytest.raises(SystemExit, match="1"):
-        main(["rollback", "--by", "B", "--reason", "c"])
+        main(["rollback", "--by", "B. Reader", "--reason", "c"])
     assert "no champion before this one" in capsys.readouterr().err
 
 
@@ -110,7 +110,7 @@ def test_a_rejection_is_on_record_and_leaves_the_champion(
     assert "is rejected by B. Reader: shortcut on markers" in said
     assert "holds 2 decisions, none altered" in said
     with pytest.raises(SystemExit, match="1"):
-        main(["reject", "1", "--by", "B", "--reason", "c"])
+        main(["reject", "1", "--by", "B. Reader", "--reason", "c"])
     assert "roll back, in place of reject" in capsys.readouterr().err
 
 
