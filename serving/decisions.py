@@ -14,13 +14,13 @@ from mlflow.entities.model_registry import ModelVersion
 
 from bonexray.artifacts import whole_file
 from bonexray.errors import ConfigError, RegistryError
-from bonexray.registry import BUNDLE_DIGEST_TAG, GATE_SHA256_TAG, PACK_SHA256_TAG
+from bonexray.registry import GATE_SHA256_TAG, PACK_SHA256_TAG
 from bonexray.release_config import ReleaseConfig
 from bonexray.store import BundleStore, Champion
 from serving.evidence import Evidence, read_evidence, render_difference, render_verdict
 from serving.objections import refuse_by_gate, refuse_stale, refuse_stranger
 from serving.records import Decision, Record, Records
-from serving.registry import Registry
+from serving.registry import Registry, digest_of
 from serving.signature import sign_bundle, verify_signature
 
 Ask = Callable[[str], bool]
@@ -104,7 +104,7 @@ class Board:
                 override="",
                 model_name=self._registry.model_name,
                 version=number,
-                bundle_digest=version.tags.get(BUNDLE_DIGEST_TAG, ""),
+                bundle_digest=digest_of(version),
                 gate_sha256=version.tags.get(GATE_SHA256_TAG, ""),
                 pack_sha256=version.tags.get(PACK_SHA256_TAG, ""),
                 previous_version="",
@@ -195,7 +195,7 @@ class Board:
     def _shown(self, version: ModelVersion, champion: Record | None) -> str:
         """What the approver should have seen."""
         own = read_evidence(self._registry, version)
-        title = f"{version.name} version {version.version}, bundle {own.tags[BUNDLE_DIGEST_TAG]}"
+        title = f"{version.name} version {version.version}, bundle {digest_of(version)}"
         parts = [title, render_verdict(own)]
         if champion is not None and champion.version != own.version:
             parts.append(self._difference(champion, own))

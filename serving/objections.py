@@ -14,6 +14,7 @@ from bonexray.registry import (
     NONE,
 )
 from serving.records import Record
+from serving.registry import digest_of
 
 
 def refuse_stranger(by: str, reason: str, approvers: Sequence[str]) -> None:
@@ -54,8 +55,9 @@ def refuse_stale(
 
     Raises:
         GateError: says which evidence is newer.
+        RegistryError: the version has no lineage of ours.
     """
-    name, digest = f"{version.name} version {version.version}", version.tags.get(BUNDLE_DIGEST_TAG)
+    name, digest = f"{version.name} version {version.version}", digest_of(version)
     newest = next((v for v in versions if v.tags.get(BUNDLE_DIGEST_TAG) == digest), version)
     if str(newest.version) != str(version.version):
         raise GateError(

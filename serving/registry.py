@@ -95,9 +95,7 @@ class Registry:
             RegistryError: it carries no digest, or its files cannot be had.
             BundleError: its files are not the bundle that was registered.
         """
-        expected = version.tags.get(BUNDLE_DIGEST_TAG)
-        if expected is None:
-            raise RegistryError(f"version {version.version} carries no tag {BUNDLE_DIGEST_TAG}")
+        expected = digest_of(version)
         try:
             source = f"models:/{version.name}/{version.version}"
             bundle = Path(mlflow.artifacts.download_artifacts(source, dst_path=str(folder)))
@@ -147,3 +145,11 @@ class Registry:
         except MlflowException as error:
             raise RegistryError(f"{tracking_uri()}: aliases not moved: {error.message}") from error
         return moved
+
+
+def digest_of(version: ModelVersion) -> str:
+    """The digest of a version's bundle as it was registered. Raises RegistryError."""
+    digest = version.tags.get(BUNDLE_DIGEST_TAG)
+    if digest is None:
+        raise RegistryError(f"version {version.version} carries no tag {BUNDLE_DIGEST_TAG}")
+    return str(digest)

@@ -65,7 +65,7 @@ def sign_bundle(folder: Path, private_key: Path, certificates: Sequence[Path]) -
             signer = signing.Config().use_certificate_signer(
                 private_key=private_key,
                 signing_certificate=certificates[0],
-                certificate_chain=certificates[1:],
+                certificate_chain=certificates[1:] or certificates,  # it reads no empty one
             )
         else:
             password = os.environ.get(_PASSWORD, "").encode() or None

@@ -47,7 +47,11 @@ def test_a_record_that_was_altered_stops_every_decision(
     approve(by="B. Reader")
     path = tmp_path / "release/records.jsonl"
     path.write_text(path.read_text().replace("A. Reader", "Z. Reader"))
-    for command in (["approve", "1", "--by", "A. Reader", "--reason", "b"], ["history"], ["status"]):
+    for command in (
+        ["approve", "1", "--by", "A. Reader", "--reason", "b", "--yes"],
+        ["history"],
+        ["status"],
+    ):
         with pytest.raises(SystemExit, match="1"):
             main(command)
         assert "records.jsonl, line 2: it is not what followed" in capsys.readouterr().err
@@ -111,7 +115,7 @@ def test_a_rejection_is_on_record_and_leaves_the_champion(
     assert "holds 2 decisions, none altered" in said
     with pytest.raises(SystemExit, match="1"):
         main(["reject", "1", "--by", "B. Reader", "--reason", "c"])
-    assert "roll back, in place of reject" in capsys.readouterr().err
+    assert "roll back instead" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("registry")
@@ -130,7 +134,7 @@ def test_an_approval_that_was_killed_is_finished_by_the_next(
     registry: MlflowClient, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     approve("1")
-    flags = ["approve", "2", "--by", "A. Reader", "--reason", "gate passed"]
+    flags = ["approve", "2", "--by", "A. Reader", "--reason", "gate passed", "--yes"]
     killed = subprocess.run(
         [sys.executable, "-c", KILLED_AFTER_THE_RECORD, *flags], env=dict(os.environ)
     )
@@ -166,7 +170,7 @@ def test_a_champion_whose_bundle_was_damaged_does_not_stand_in_its_successors_wa
 def test_an_approval_that_was_killed_is_made_needless_by_the_next(
     registry: MlflowClient, tmp_path: Path
 ) -> None:
-    flags = ["approve", "1", "--by", "A. Reader", "--reason", "gate passed"]
+    flags = ["approve", "1", "--by", "A. Reader", "--reason", "gate passed", "--yes"]
     subprocess.run([sys.executable, "-c", KILLED_AFTER_THE_RECORD, *flags], env=dict(os.environ))
     assert BundleStore(tmp_path / "release").champion() is None
     approve("2")

@@ -125,7 +125,7 @@ def test_a_version_that_is_not_what_was_registered_is_refused(
 def test_warnings_are_overridden_in_writing(registry: MlflowClient, tmp_path: Path) -> None:
     passed_with_warnings(registry, tmp_path)
     why = ["--by", "A. Reader", "--reason", "sheets seen", "--override", "val is small, known"]
-    main(["approve", "1", *why])
+    main(["approve", "1", *why, "--yes"])
     (record,) = records(tmp_path)
     assert record["override"] == "val is small, known"
     assert registry.get_model_version_by_alias("bonexray", "champion").version == 1
@@ -135,10 +135,11 @@ def test_warnings_are_overridden_in_writing(registry: MlflowClient, tmp_path: Pa
 @pytest.mark.parametrize(
     ("version", "by", "reason", "message"),
     [
-        ("9", "A", "b", "no version '9' of 'bonexray'"),
-        ("champion", "A", "b", "no version 'champion' of 'bonexray'"),
+        ("9", "A. Reader", "b", "no version '9' of 'bonexray'"),
+        ("champion", "A. Reader", "b", "no version 'champion' of 'bonexray'"),
         ("1", " ", "b", "who decides and why"),
-        ("1", "A", "", "who decides and why"),
+        ("1", "Z. Stranger", "b", "'Z. Stranger' is not among release.approvers: A. Reader, B."),
+        ("1", "A. Reader", "", "who decides and why"),
     ],
 )
 def test_an_approval_of_nothing_by_nobody_or_for_no_reason_is_refused(
@@ -151,6 +152,7 @@ def test_an_approval_of_nothing_by_nobody_or_for_no_reason_is_refused(
     assert error.count("\n") == 1
 
 
+@pytest.mark.usefixtures("tiny_params")
 def test_an_empty_registry_says_what_it_lacks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
