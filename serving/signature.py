@@ -108,8 +108,9 @@ def verify_signature(folder: Path, signature: Path, trust: Path) -> None:
         config.verify(folder, signature)
     except InvalidSignature as error:
         raise SignatureError(f"{signature}: not signed by the key of {trust}") from error
-    except (ArithmeticError, LookupError, OSError, TypeError, ValueError) as error:
-        # All that the library raises on what is no signature, or another's.
+    except Exception as error:
+        # The library raises whatever its own libraries do on what is no signature, or another's;
+        # a bundle whose signature was not verified is refused, for whatever reason.
         raise SignatureError(f"{signature}: {_line(error)}") from error
 
 
