@@ -13,6 +13,8 @@ BonexrayError
   ├── WorkerError    a worker process was killed before its work was done
   ├── GateError      the data or the model was checked and refused; a report says why
   ├── RegistryError  the model registry does not hold what was asked for
+  ├── StoreError     a place of bundles that cannot be read, or holds what no bundle is
+  ├── ClusterError   a Kubernetes API that cannot be reached, or refuses
   └── RecordsError   the records of decisions are torn or altered, or held by another decision
 
 Every message says what, which value, what was expected, and in which file or field. Anything
@@ -70,6 +72,14 @@ class GateError(BonexrayError):
 
 class RegistryError(BonexrayError):
     """A model registry that does not hold what was asked for."""
+
+
+class StoreError(BonexrayError):
+    """A place of bundles that cannot be read or written, or holds what no bundle is."""
+
+
+class ClusterError(BonexrayError):
+    """A Kubernetes API that cannot be reached, or that refuses."""
 
 
 class RecordsError(BonexrayError):

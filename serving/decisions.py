@@ -18,11 +18,14 @@ from bonexray.registry import GATE_SHA256_TAG, PACK_SHA256_TAG
 from bonexray.release_config import ReleaseConfig
 from bonexray.store import BundleStore, Champion
 from serving.evidence import Evidence, read_evidence, render_difference, render_verdict
+from serving.manifests import render, write
 from serving.objections import refuse_by_gate, refuse_stale, refuse_stranger
 from serving.records import Decision, Record, Records
 from serving.registry import Registry, digest_of
 from serving.signature import sign_bundle, verify_signature
 
+MANIFESTS = "manifests"
+"""Folder of the champion's manifests, beside the records."""
 Ask = Callable[[str], bool]
 """Shows a text and asks whether to go on."""
 
@@ -170,6 +173,7 @@ class Board:
             moved = True
         if moved:
             self._store.set_champion(pointer)
+        write(self._store.root / MANIFESTS, render(pointer, self._config.cluster))
         try:
             follows = self._registry.point(
                 champion.version, champion.previous_version, champion.signature

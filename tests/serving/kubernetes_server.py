@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ def closed(schema: Any) -> Any:
     return schema
 
 
+@cache
 def service_validator() -> jsonschema.Draft202012Validator | None:
     """Of InferenceServices; None when the published schemas are not beside this checkout."""
     if not SERVICES.exists():
@@ -148,12 +150,14 @@ class _Handler(BaseHTTPRequestHandler):
         live = copy.deepcopy(server.objects.get(path, {}))
         _drop(live, server.applied.get((path, manager), {}), document)
         _merge(live, document)
-        if server.validator and "inferenceservices" in path:
-            wrong = next(server.validator.iter_errors(live), None)
-            if wrong is not None:
+        if "inferenceservices" in path:
+            if server.validator and (wrong := next(server.validator.iter_errors(live), None)):
                 where = ".".join(map(str, wrong.path))
                 said = f"InferenceService is invalid: {where}: {wrong.message[:300]}"
                 return self._refuse(422, "Invalid", said)
+            if denied := _denied(live, server.objects.get(path, live)):
+                said = f'admission webhook "kserve" denied the request: {denied}'
+                return self._refuse(403, "Forbidden", said)
         server.objects[path], server.applied[path, manager] = live, document
         return self._answer(live)
 
@@ -202,3 +206,30 @@ def _clash(theirs: Document, ours: Document, at: str = "") -> str:
         elif value != ours[key]:
             return f"{at}.{key}"
     return ""
+
+
+def _denied(new: Document, old: Document) -> str:
+    """What KServe's validation of a canary refuses (pkg/apis/serving/v1beta1), else nothing."""
+    stable, canaries = new["spec"]["predictor"], new["spec"].get("canary", [])
+    uris = [_storage_uri(each["spec"]["predictor"]) for each in (old, new)]
+    if stable.get("name") != old["spec"]["predictor"].get("name") and uris[0] == uris[1]:
+        return "predictor.name change requires a model change"
+    if not canaries:
+        return ""
+    if new["metadata"]["annotations"].get("serving.kserve.io/deploymentMode") != "Standard":
+        return "canary is only supported in Standard deployment mode"
+    if not uris[1] and "model" not in stable:
+        return "canary requires a stable predictor with a model"
+    for predictor in (canary["predictor"] for canary in canaries):
+        if not predictor.get("name") or predictor["name"] == stable.get("name"):
+            return "canary predictor.name is required, and another than the stable one's"
+        if {"maxReplicas", "scaleTarget", "scaleMetric", "autoScaling"} & set(predictor):
+            return "canary uses fixed replicas"
+        if predictor.get("minReplicas", 1) > stable.get("minReplicas", 1):
+            return "canary minReplicas must not exceed stable predictor minReplicas"
+    return ""
+
+
+def _storage_uri(predictor: Document) -> str:
+    found = (env for each in predictor["containers"] for env in each.get("env", []))
+    return next((env["value"] for env in found if env["name"] == "STORAGE_URI"), "")

@@ -71,6 +71,8 @@ def test_a_rollback_brings_the_champion_before_back_and_can_be_taken_back(
     assert registry.get_model_version_by_alias("bonexray", "champion").version == 1
     assert registry.get_model_version_by_alias("bonexray", "previous").version == 2
     assert [record["action"] for record in records(tmp_path)] == ["approve", "approve", "rollback"]
+    manifests = (tmp_path / "release/manifests").glob("*.yaml")
+    assert champion.digest in "".join(path.read_text() for path in manifests)
     main(["rollback", *why])
     assert registry.get_model_version_by_alias("bonexray", "champion").version == 2
 
