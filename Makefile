@@ -20,7 +20,8 @@ help: ## list the targets
 
 demo: .venv/installed ## train, prove, register, approve and ask the served model about two studies
 	dvc repro
-	python -m serving.release approve candidate --by "make demo" --reason "demonstration"
+	test -f keys/release.pub || python -m serving.release keys
+	python -m serving.release approve candidate --by "make demo" --reason "demonstration" --yes
 	python -m serving.demo --archive data/MURA-sim.zip
 
 test: .venv/installed ## run the tests
@@ -53,6 +54,6 @@ profile-mura: ## put the full-size MURA recipe in place of the demonstration's p
 recipe-seed: .venv/installed ## train as the system did that bonexray started from
 	python -m components.recipe recipes/seed.yaml
 
-clean: ## remove what the flow wrote (approvals, registry and DVC's cache stay)
+clean: ## remove what the flow wrote (approvals, keys, registry and DVC's cache stay)
 	rm -rf data/MURA-sim.zip data/dataset data/validated data/policy models bundle reports \
 		dvc_plots pipeline.yaml
