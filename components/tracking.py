@@ -24,6 +24,9 @@ _DATA_DIGEST_LENGTH = 36  # MLflow keeps no more
 
 def connect() -> MlflowClient:
     """The client of the registry that is set, without its notes on creating its tables."""
+    # MLflow's own would hold up a step for minutes when the server is gone.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     mlflow.set_tracking_uri(tracking_uri())
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -97,9 +100,6 @@ class TrackedRun(AbstractContextManager["TrackedRun"]):
         self._tell(lambda: mlflow.log_metrics(dict(figures)))
 
     def _open(self) -> None:
-        # MLflow's own would hold up a training for minutes when the server is gone.
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
         client = connect()
         experiment = mlflow.set_experiment(EXPERIMENT).experiment_id
         same = (

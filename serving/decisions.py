@@ -74,6 +74,7 @@ class Board:
                 refuse_stale(version, self._registry.versions(), champion, override)
             if not ask(self._shown(version, champion)):
                 raise ConfigError(f"version {version.version} was not approved; nothing is changed")
+            self._registry.refuse_reader(version)
             digest = self._registry.fetch(version, self._store)
             signature = self._signed(self._store.folder(digest))
             decision = Decision(

@@ -29,6 +29,14 @@ from mlflow import MlflowClient  # noqa: E402
 from mlflow.entities import Run  # noqa: E402
 from mlflow.entities.model_registry import ModelVersion  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode  # noqa: E402
+
+_NOT_THERE = ErrorCode.Name(RESOURCE_DOES_NOT_EXIST)
+
+
+def _line(error: Exception) -> str:
+    """What an error says, without the SQL that came with it."""
+    return " ".join(str(error).partition("\n[SQL:")[0].split())[:400]
 
 
 class Registry:
@@ -48,7 +56,7 @@ class Registry:
             return self._client.get_model_version_by_alias(self.model_name, wanted)
         except MlflowException as error:
             raise RegistryError(
-                f"{tracking_uri()}: no version {wanted!r} of {self.model_name!r}: {error.message}"
+                f"{tracking_uri()}: no version {wanted!r} of {self.model_name!r}: {_line(error)}"
             ) from error
 
     def versions(self) -> list[ModelVersion]:
@@ -56,7 +64,7 @@ class Registry:
         try:
             found = self._client.search_model_versions(f"name = '{self.model_name}'")
         except MlflowException as error:
-            raise RegistryError(f"{tracking_uri()}: {error.message}") from error
+            raise RegistryError(f"{tracking_uri()}: {_line(error)}") from error
         return sorted(found, key=lambda version: int(version.version), reverse=True)
 
     def run(self, run_id: str) -> Run:
@@ -64,7 +72,7 @@ class Registry:
         try:
             return self._client.get_run(run_id)
         except MlflowException as error:
-            raise RegistryError(f"{tracking_uri()}: no run {run_id!r}: {error.message}") from error
+            raise RegistryError(f"{tracking_uri()}: no run {run_id!r}: {_line(error)}") from error
 
     def report(self, version: ModelVersion, folder: Path) -> Path:
         """Copy a version's release pack below `folder`, and return where it is.
@@ -84,7 +92,7 @@ class Registry:
         except (MlflowException, OSError) as error:
             raise RegistryError(
                 f"{tracking_uri()}: version {version.version}: its {artifacts} cannot be fetched: "
-                f"{error}"
+                f"{_line(error)}"
             ) from error
         return Path(found)
 
@@ -101,7 +109,7 @@ class Registry:
             bundle = Path(mlflow.artifacts.download_artifacts(source, dst_path=str(folder)))
         except (MlflowException, OSError) as error:
             raise RegistryError(
-                f"{tracking_uri()}: version {version.version} cannot be fetched: {error}"
+                f"{tracking_uri()}: version {version.version} cannot be fetched: {_line(error)}"
             ) from error
         digest = verify_bundle(bundle)
         if digest != expected:
@@ -115,6 +123,19 @@ class Registry:
         """Copy a version's bundle into the store, and return its digest. Raises as `bundle`."""
         with tempfile.TemporaryDirectory() as scratch:
             return store.add(self.bundle(version, Path(scratch)))
+
+    def refuse_reader(self, version: ModelVersion) -> None:
+        """Write what is there already: who may not, may not move aliases either.
+
+        Raises:
+            RegistryError: the registry cannot be reached, or refuses.
+        """
+        try:
+            self._client.set_model_version_tag(
+                version.name, version.version, BUNDLE_DIGEST_TAG, version.tags[BUNDLE_DIGEST_TAG]
+            )
+        except MlflowException as error:
+            raise RegistryError(f"{tracking_uri()}: {_line(error)}") from error
 
     def point(self, champion: str, previous: str, signature: str) -> bool:
         """Let the aliases name these versions, and keep the signature beside the champion.
@@ -140,11 +161,20 @@ class Registry:
             aliases = self._client.get_registered_model(self.model_name).aliases
             for alias, version in ((PREVIOUS, previous), (CHAMPION, champion)):
                 if version and str(aliases.get(alias, "")) != version:
-                    self._client.set_registered_model_alias(self.model_name, alias, version)
-                    moved = True
+                    moved = self._name(alias, version) or moved
         except MlflowException as error:
-            raise RegistryError(f"{tracking_uri()}: aliases not moved: {error.message}") from error
+            raise RegistryError(f"{tracking_uri()}: aliases not moved: {_line(error)}") from error
         return moved
+
+    def _name(self, alias: str, version: str) -> bool:
+        try:
+            self._client.set_registered_model_alias(self.model_name, alias, version)
+        except MlflowException as error:
+            # Deleted since: that the one before is gone does not hold up its successor.
+            if alias != PREVIOUS or error.error_code != _NOT_THERE:
+                raise
+            return False
+        return True
 
 
 def digest_of(version: ModelVersion) -> str:
