@@ -40,6 +40,11 @@ NONE, UNKNOWN = "none", "unknown"
 TAG_PREFIX = "bonexray."
 
 
+def in_a_line(error: Exception) -> str:
+    """What a registry's error says, without the SQL that came with it."""
+    return " ".join(str(error).partition("\n[SQL:")[0].split())[:400]
+
+
 def tracking_uri() -> str:
     """MLFLOW_TRACKING_URI, or the embedded store in the working directory."""
     return os.environ.get("MLFLOW_TRACKING_URI", EMBEDDED_TRACKING_URI)

@@ -34,6 +34,7 @@ from bonexray.registry import (
     FLOW_ARTIFACTS,
     PACK_SHA256_TAG,
     REPORT_ARTIFACTS,
+    in_a_line,
     tracking_uri,
 )
 from bonexray.sealed import MANIFEST_FILE, verify_seal
@@ -99,7 +100,7 @@ def register(bundle: Path, report: Path, out: Path, config: RegisterConfig) -> N
         client.set_registered_model_alias(config.model_name, CANDIDATE, version)
         registered = client.get_model_version(config.model_name, version)
     except MlflowException as error:
-        raise RegistryError(f"{tracking_uri()}: {error.message}") from error
+        raise RegistryError(f"{tracking_uri()}: {in_a_line(error)}") from error
     write_json(
         out / REGISTRATION_FILE,
         {

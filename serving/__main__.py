@@ -11,17 +11,25 @@ from pathlib import Path
 from typing import NoReturn
 
 from bonexray.command import run_or_exit
-from bonexray.errors import ConfigError, RegistryError
-from bonexray.store import BundleStore
+from bonexray.errors import ConfigError
+from serving.follow import Follower
 
 
 def main(argv: list[str] | None = None) -> None:
     """Parse the flags and serve until stopped."""
     parser = argparse.ArgumentParser(
-        prog="python -m serving", description="Serve the champion over HTTP.", allow_abbrev=False
+        prog="python -m serving",
+        description="Serve the champion over HTTP, and follow when another becomes it.",
+        allow_abbrev=False,
     )
     parser.add_argument(
         "--store", type=Path, default=Path("release"), help="folder of approved bundles"
+    )
+    parser.add_argument(
+        "--trust",
+        type=Path,
+        help="public key or root certificates that the bundle must be signed under; by default "
+        "keys/release.pub beside the store",
     )
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 in a container"
@@ -36,32 +44,14 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _exit_cleanly)
-    run_or_exit("serving", lambda: _serve(args.store, args.host, args.port, args.threads))
+    run_or_exit("serving", lambda: _serve(args))
 
 
-def _serve(store_root: Path, host: str, port: int, threads: int) -> None:
-    store = BundleStore(store_root)
-    champion = store.champion()
-    if champion is None:
-        raise RegistryError(
-            f"no champion in {store_root}/: approve a candidate first: "
-            "python -m serving.release approve candidate --by NAME --reason TEXT"
-        )
-    bundle = store.open(champion.digest)
-    listener = _listen(host, port)
-
-    # Imported late: it takes seconds, and what is wrong above is told at once.
-    from serving.predictor import MODEL_NAME, BonexrayModel
-    from serving.server import serve
-
-    model = BonexrayModel(bundle, champion.version, threads)
-    model.load()
-    name = f"{MODEL_NAME} version {champion.version} (digest {bundle.digest[:12]})"
-
-    def announce(url: str) -> None:
-        print(f"{name} is ready on {url}, {threads} threads; Ctrl-C stops it", flush=True)
-
-    serve(model, listener, announce)
+def _serve(args: argparse.Namespace) -> None:
+    trust = args.trust or args.store.parent / "keys/release.pub"
+    follower = Follower(args.store, trust, args.threads)
+    with _listen(args.host, args.port) as listener:
+        follower.run(listener)
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -85,7 +75,6 @@ def _integer(low: int, high: int) -> Callable[[str], int]:
 
 
 def _exit_cleanly(_: int, __: object) -> NoReturn:
-    """Also called by uvicorn, which raises the signal again once it has shut down."""
     sys.exit(0)
 
 

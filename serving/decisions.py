@@ -182,7 +182,7 @@ class Board:
         except RegistryError as error:
             raise RegistryError(
                 f"version {champion.version} is the champion, on record and for serving; but "
-                f"{error}; `status` finishes it once the registry answers"
+                f"{error}; `status` tries again when that is mended"
             ) from error
         return moved or follows
 

@@ -82,13 +82,19 @@ def find_studies(archive: Path) -> list[LabelledStudy]:
 
 
 @contextmanager
-def running_server(store: Path) -> Iterator[str]:
+def running_server(store: Path, trust: Path | None = None) -> Iterator[str]:
     """Start `python -m serving` on a free port, yield its URL, and stop it whatever happens.
+
+    Args:
+        store: whose champion it serves.
+        trust: what its signature is verified with; None for the server's own default.
 
     Raises:
         NoAnswerError: it ended before it was ready; the message holds its own.
     """
     command = [sys.executable, "-m", "serving", "--store", str(store), "--port", "0"]
+    if trust is not None:
+        command += ["--trust", str(trust)]
     with tempfile.TemporaryFile("w+", encoding="utf-8") as complaints:
         server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints, text=True)
         deadline = threading.Timer(_START_LIMIT_S, server.kill)
@@ -110,10 +116,10 @@ def running_server(store: Path) -> Iterator[str]:
             _stop(server)
 
 
-def show(archive: Path, store: Path) -> None:
+def show(archive: Path, store: Path, trust: Path | None) -> None:
     """Read both studies and print what came back, with the truth beside it."""
     studies = find_studies(archive)
-    with running_server(store) as url:
+    with running_server(store, trust) as url:
         for study in studies:
             names = [name for name, _ in study.views]
             reading = ask(url, [data for _, data in study.views], study.body_part)
@@ -132,11 +138,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--store", type=Path, default=Path("release"), help="folder of approved bundles"
     )
+    parser.add_argument("--trust", type=Path, help="as of `python -m serving`, which it goes to")
     args = parser.parse_args(argv)
     # As exceptions, so that the server is stopped on the way out.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _exit_on_signal)
-    run_or_exit("serving.demo", lambda: show(args.archive, args.store))
+    run_or_exit("serving.demo", lambda: show(args.archive, args.store, args.trust))
 
 
 def _mura_root(archive: Path) -> Traversable:

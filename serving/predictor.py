@@ -117,6 +117,7 @@ class BonexrayModel(Model):  # type: ignore[misc]  # kserve is not typed
         return {
             "model_version": self.version,
             "bundle_digest": self._bundle.digest,
+            "answer_id": f"{self._bundle.digest[:16]}-{uuid.uuid4().hex}",
             "negative_below": points.high_sensitivity,
             "positive_from": points.high_specificity,
             "disclaimer": DISCLAIMER,

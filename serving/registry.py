@@ -13,6 +13,7 @@ from bonexray.registry import (
     PREVIOUS,
     REPORT_ARTIFACTS,
     SIGNATURE_TAG,
+    in_a_line,
     tracking_uri,
 )
 from bonexray.store import BundleStore
@@ -34,11 +35,6 @@ from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode  # n
 _NOT_THERE = ErrorCode.Name(RESOURCE_DOES_NOT_EXIST)
 
 
-def _line(error: Exception) -> str:
-    """What an error says, without the SQL that came with it."""
-    return " ".join(str(error).partition("\n[SQL:")[0].split())[:400]
-
-
 class Registry:
     """One registered model of the registry that `MLFLOW_TRACKING_URI` names."""
 
@@ -56,7 +52,7 @@ class Registry:
             return self._client.get_model_version_by_alias(self.model_name, wanted)
         except MlflowException as error:
             raise RegistryError(
-                f"{tracking_uri()}: no version {wanted!r} of {self.model_name!r}: {_line(error)}"
+                f"{tracking_uri()}: no version {wanted!r} of {self.model_name!r}: {in_a_line(error)}"
             ) from error
 
     def versions(self) -> list[ModelVersion]:
@@ -64,7 +60,7 @@ class Registry:
         try:
             found = self._client.search_model_versions(f"name = '{self.model_name}'")
         except MlflowException as error:
-            raise RegistryError(f"{tracking_uri()}: {_line(error)}") from error
+            raise RegistryError(f"{tracking_uri()}: {in_a_line(error)}") from error
         return sorted(found, key=lambda version: int(version.version), reverse=True)
 
     def run(self, run_id: str) -> Run:
@@ -72,7 +68,9 @@ class Registry:
         try:
             return self._client.get_run(run_id)
         except MlflowException as error:
-            raise RegistryError(f"{tracking_uri()}: no run {run_id!r}: {_line(error)}") from error
+            raise RegistryError(
+                f"{tracking_uri()}: no run {run_id!r}: {in_a_line(error)}"
+            ) from error
 
     def report(self, version: ModelVersion, folder: Path) -> Path:
         """Copy a version's release pack below `folder`, and return where it is.
@@ -92,7 +90,7 @@ class Registry:
         except (MlflowException, OSError) as error:
             raise RegistryError(
                 f"{tracking_uri()}: version {version.version}: its {artifacts} cannot be fetched: "
-                f"{_line(error)}"
+                f"{in_a_line(error)}"
             ) from error
         return Path(found)
 
@@ -109,9 +107,13 @@ class Registry:
             bundle = Path(mlflow.artifacts.download_artifacts(source, dst_path=str(folder)))
         except (MlflowException, OSError) as error:
             raise RegistryError(
-                f"{tracking_uri()}: version {version.version} cannot be fetched: {_line(error)}"
+                f"{tracking_uri()}: version {version.version} cannot be fetched: {in_a_line(error)}"
             ) from error
-        digest = verify_bundle(bundle)
+        try:
+            digest = verify_bundle(bundle)
+        except BundleError as error:
+            reason = str(error).replace(str(bundle), "its bundle")
+            raise BundleError(f"version {version.version} in the registry: {reason}") from error
         if digest != expected:
             raise BundleError(
                 f"version {version.version}: the registry's files are bundle {digest}, "
@@ -135,7 +137,7 @@ class Registry:
                 version.name, version.version, BUNDLE_DIGEST_TAG, version.tags[BUNDLE_DIGEST_TAG]
             )
         except MlflowException as error:
-            raise RegistryError(f"{tracking_uri()}: {_line(error)}") from error
+            raise RegistryError(f"{tracking_uri()}: {in_a_line(error)}") from error
 
     def point(self, champion: str, previous: str, signature: str) -> bool:
         """Let the aliases name these versions, and keep the signature beside the champion.
@@ -163,7 +165,9 @@ class Registry:
                 if version and str(aliases.get(alias, "")) != version:
                     moved = self._name(alias, version) or moved
         except MlflowException as error:
-            raise RegistryError(f"{tracking_uri()}: aliases not moved: {_line(error)}") from error
+            raise RegistryError(
+                f"{tracking_uri()}: aliases not moved: {in_a_line(error)}"
+            ) from error
         return moved
 
     def _name(self, alias: str, version: str) -> bool:

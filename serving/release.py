@@ -95,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Command line."""
     args = _parser().parse_args(argv)
     for name in ("alembic", "mlflow"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # its errors are raised too
     run_or_exit("release", lambda: _run(args))
 
 

@@ -6,11 +6,12 @@ for bad JSON, and texts that repeat the request), the readiness (always true) an
 always listens on every interface).
 """
 
+import asyncio
 import logging
 import socket
-import threading
+import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from types import FrameType
 from typing import Any
 
 import httpx
@@ -26,12 +27,16 @@ from kserve.protocol.rest.v2_endpoints import V2Endpoints
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from bonexray.errors import ImageError
+from bonexray.errors import BundleError, ImageError
 from serving.body_gate import BodyGate
 from serving.predictor import MODEL_NAME, BonexrayModel, RequestError
 
+_LAME_DUCK_S = 5
+"""How long a draining server waits for the next request of a client that keeps its connection."""
 _GRACE_S = 30
+"""How long it goes on with requests in flight; with the above, less than the worker's limit."""
 _KEEP_ALIVE_S = 65
 """Longer than the idle time of the usual proxies, else they meet closed connections."""
 
@@ -44,13 +49,25 @@ _SDK_ERRORS: dict[type[Exception], tuple[int, str]] = {
 """Our own words for the SDK's errors, since its texts repeat parts of the request."""
 
 
+class Drain:
+    """Whether a server takes no more connections, and ends those that it has."""
+
+    begun = False
+
+
 class StudyDataPlane(DataPlane):  # type: ignore[misc]  # kserve is not typed
     """KServe's data plane, ready only with its model, in JSON only."""
 
+    def __init__(self, repository: ModelRepository, drain: Drain) -> None:
+        """Stand before the models of `repository`, until `drain` has begun."""
+        super().__init__(repository)
+        self._drain = drain
+
     async def ready(self) -> bool:
-        """Whether every model is loaded and warm."""
+        """Whether every model is loaded and warm, and more than what is held is taken."""
         models = self.model_registry.get_models().values()
-        return bool(models) and all([await model.healthy() for model in models])
+        warm = bool(models) and all([await model.healthy() for model in models])
+        return warm and not self._drain.begun
 
     def metadata(self) -> dict[str, Any]:
         """Server metadata; the SDK's announces routes that are not mounted here."""
@@ -89,11 +106,78 @@ class StudyDataPlane(DataPlane):  # type: ignore[misc]  # kserve is not typed
         return response.to_rest()[0], {}
 
 
-def build_app(model: BonexrayModel) -> FastAPI:
+class _Farewell:
+    """ASGI middleware: once draining has begun, each connection ends with its next answer."""
+
+    def __init__(self, app: ASGIApp, drain: Drain) -> None:
+        self._app = app
+        self._drain = drain
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_last(message: Message) -> None:
+            # Asked for as late as this, so that the answers to requests in flight say it too.
+            if self._drain.begun and message["type"] == "http.response.start":
+                headers = [*message.get("headers", []), (b"connection", b"close")]
+                message = {**message, "headers": headers}
+            await send(message)
+
+        await self._app(scope, receive, send_last)
+
+
+class _DrainingServer(uvicorn.Server):
+    """Stops without dropping a request: uvicorn's own end closes idle connections at once.
+
+    A client that keeps its connection may have a request under way on it, and a connection just
+    accepted looks idle until its first request is read.
+    """
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        drain: Drain,
+        listener: socket.socket,
+        on_closed: Callable[[], None],
+    ) -> None:
+        super().__init__(config)
+        self._drain = drain
+        self._listener = listener
+        self._on_closed = on_closed
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._loop = asyncio.get_running_loop()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        if self._loop is not None:  # uvicorn would see to it within 0.1 s, and a successor waits
+            self._loop.call_soon_threadsafe(self._stop_accepting)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._stop_accepting()
+        started_s = time.monotonic()
+        await asyncio.sleep(0.1)  # what was accepted last is not among the connections yet
+        while self.server_state.connections and not self.force_exit:
+            if time.monotonic() - started_s > _LAME_DUCK_S:
+                break
+            await asyncio.sleep(0.05)
+        await super().shutdown(sockets)
+
+    def _stop_accepting(self) -> None:
+        if self._drain.begun:
+            return
+        self._drain.begun = True
+        for server in self.servers:
+            server.close()
+        self._listener.close()
+        self._on_closed()
+
+
+def build_app(model: BonexrayModel, drain: Drain) -> FastAPI:
     """The routes, the errors and the body limit around one model."""
     repository = ModelRepository()
     repository.update(model)
-    data_plane = StudyDataPlane(repository)
+    data_plane = StudyDataPlane(repository, drain)
     endpoints = V2Endpoints(data_plane)
     app = FastAPI(title=MODEL_NAME, docs_url=None, redoc_url=None, openapi_url=None)
     # A list of what is offered, so that a route added to the SDK is not offered by itself.
@@ -113,41 +197,46 @@ def build_app(model: BonexrayModel) -> FastAPI:
     )
     _add_error_handlers(app)
     app.add_middleware(BodyGate)
+    app.add_middleware(_Farewell, drain=drain)
     return app
 
 
-def serve(model: BonexrayModel, listener: socket.socket, on_ready: Callable[[str], None]) -> None:
-    """Answer requests until SIGTERM or SIGINT, then finish those in flight.
+def rehearse(app: FastAPI) -> None:
+    """Ask the app in this process whether it is ready, and thereby make it so.
+
+    Raises:
+        BundleError: it is not.
+    """
+
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://rehearsal") as client:
+            return await client.get("/v2/health/ready")
+
+    answer = asyncio.run(ask())
+    if not answer.is_success:
+        raise BundleError(f"loaded, but its server is not ready: {answer.text}")
+
+
+def serve(
+    app: FastAPI, drain: Drain, listener: socket.socket, on_closed: Callable[[], None]
+) -> None:
+    """Answer requests until SIGTERM, then finish those in flight.
 
     Args:
-        model: a loaded model.
-        listener: a listening socket.
-        on_ready: called with the server's URL once its own readiness check has passed.
+        app: around a loaded model.
+        drain: the app's; begun when no more connections are taken.
+        listener: a listening socket, which other processes may hold too.
+        on_closed: called when this process has closed it.
     """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     config = uvicorn.Config(
-        build_app(model),
+        app,
         log_config=None,
         timeout_graceful_shutdown=_GRACE_S,
         timeout_keep_alive=_KEEP_ALIVE_S,
     )
-    url = local_url(listener)
-    threading.Thread(target=_announce, args=(url, on_ready), daemon=True).start()
-    uvicorn.Server(config).run(sockets=[listener])
-
-
-def local_url(listener: socket.socket) -> str:
-    """The URL under which a socket is reached from this machine."""
-    host, port = listener.getsockname()[:2]
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def _announce(url: str, on_ready: Callable[[str], None]) -> None:
-    # The socket listens already, so the check waits in its queue until the server takes it.
-    with suppress(httpx.TransportError):  # stopped before it was ready
-        if httpx.get(f"{url}/v2/health/ready", timeout=60, trust_env=False).is_success:
-            on_ready(url)
+    _DrainingServer(config, drain, listener, on_closed).run(sockets=[listener])
 
 
 def _add_error_handlers(app: FastAPI) -> None:

@@ -30,6 +30,7 @@ from bonexray.sealed import seal
 from bonexray.store import BundleStore, Champion
 from bonexray.studies import BODY_PARTS
 from bonexray.verdicts import MEAN_RULE, Calibration, OperatingPoints
+from serving.signature import make_keys, sign_bundle
 
 SIZE = 32
 MEAN, STD = 0.5, 0.25
@@ -39,10 +40,10 @@ MAX_NOVELTY = 1.045
 """Exceeded by all black and all white views alone, whose embeddings lean by a mean of 2."""
 
 
-def mean_network(size: int = SIZE) -> onnx.ModelProto:
+def mean_network(size: int = SIZE, gain: float = GAIN) -> onnx.ModelProto:
     """A dark view is told to be an elbow, a bright one a wrist."""
     constants = {
-        "gain": np.array(GAIN, np.float32),
+        "gain": np.array(gain, np.float32),
         "axes": np.array([1, 2, 3], np.int64),
         "channel": np.array([1], np.int64),
         "column": np.array([-1, 1], np.int64),
@@ -163,9 +164,25 @@ def bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def add_signed(store: BundleStore, folder: Path) -> str:
+    """Put a bundle and its signature into a store, by the key that lies beside the store."""
+    digest = store.add(folder)
+    store.signature(digest).parent.mkdir(exist_ok=True)
+    key = store.root.parent / "keys/release.key"
+    store.signature(digest).write_text(sign_bundle(store.folder(digest), key, []))
+    return digest
+
+
+def make_store(folder: Path) -> BundleStore:
+    """An empty store, and the keys where `python -m serving` looks for them."""
+    (folder / "keys").mkdir(parents=True)
+    make_keys(folder / "keys/release.key", folder / "keys/release.pub")
+    return BundleStore(folder / "release")
+
+
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory, bundle_folder: Path) -> BundleStore:
-    store = BundleStore(tmp_path_factory.mktemp("store") / "release")
-    digest = store.add(bundle_folder)
+    store = make_store(tmp_path_factory.mktemp("store"))
+    digest = add_signed(store, bundle_folder)
     store.set_champion(Champion(model_name="bonexray", version="3", digest=digest))
     return store

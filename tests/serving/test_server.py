@@ -10,7 +10,7 @@ import pytest
 
 from bonexray.analysis import judge_study, open_network, read_views, run_network
 from serving.predictor import BonexrayModel
-from serving.server import build_app
+from serving.server import Drain, build_app
 
 INFER = "/v2/models/bonexray/infer"
 MARKER = "PATIENT-NAME-MARKER"
@@ -75,9 +75,11 @@ def unloaded_model(store):
     return BonexrayModel(store.open(champion.digest), champion.version, threads=1)
 
 
-def ask_in_process(model, method, path, **request):
+def ask_in_process(model, method, path, drain=None, **request):
     async def ask():
-        transport = httpx.ASGITransport(build_app(model), raise_app_exceptions=False)
+        transport = httpx.ASGITransport(
+            build_app(model, drain or Drain()), raise_app_exceptions=False
+        )
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             return await client.request(method, path, **request)
 
@@ -163,9 +165,15 @@ def test_an_answer_says_where_it_comes_from_and_what_it_took(server, store, png)
     assert (answer["id"], answer["model_name"]) == ("study-1", "bonexray")
     assert answer["model_version"] == said["model_version"] == "3"
     assert said["bundle_digest"] == store.champion().digest
+    assert re.fullmatch(rf"{said['bundle_digest'][:16]}-[0-9a-f]{{32}}", said["answer_id"])
     assert (said["negative_below"], said["positive_from"]) == (0.4, 0.6)
     assert said["disclaimer"].startswith("Research use only; not a medical device.")
     assert 0 < said["decode_ms"] + said["inference_ms"] <= said["total_ms"]
+
+
+def test_no_two_answers_have_the_same_name(server, png):
+    answers = [server.infer(png(60), id="study-1").json()["parameters"] for _ in range(2)]
+    assert answers[0]["answer_id"] != answers[1]["answer_id"]
 
 
 def test_studies_are_counted_for_prometheus(server, png):
@@ -262,6 +270,18 @@ def test_a_server_without_a_warm_model_is_not_ready(unloaded_model):
     assert error_of(response) == "the model is not ready"
     unloaded_model.load()
     assert ask_in_process(unloaded_model, "GET", "/v2/health/ready").status_code == 200
+
+
+def test_a_server_that_drains_is_not_ready_and_ends_each_connection_with_an_answer(unloaded_model):
+    unloaded_model.load()
+    drain = Drain()
+    before = ask_in_process(unloaded_model, "GET", "/v2/models", drain)
+    assert "connection" not in before.headers
+    drain.begun = True
+    ready = ask_in_process(unloaded_model, "GET", "/v2/health/ready", drain)
+    models = ask_in_process(unloaded_model, "GET", "/v2/models", drain)
+    assert (ready.status_code, models.status_code) == (503, 200)
+    assert ready.headers["connection"] == models.headers["connection"] == "close"
 
 
 def test_a_defect_of_ours_is_a_500_without_internals(unloaded_model, png, monkeypatch):
