@@ -2,6 +2,8 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from bonexray.bundle import verify_bundle
@@ -46,31 +48,21 @@ class Registry:
 
     def version(self, wanted: str) -> ModelVersion:
         """A version by its number or by an alias. Raises RegistryError."""
-        try:
+        with _explained(f"no version {wanted!r} of {self.model_name!r}"):
             if wanted.isdecimal():
                 return self._client.get_model_version(self.model_name, wanted)
             return self._client.get_model_version_by_alias(self.model_name, wanted)
-        except MlflowException as error:
-            raise RegistryError(
-                f"{tracking_uri()}: no version {wanted!r} of {self.model_name!r}: {in_a_line(error)}"
-            ) from error
 
     def versions(self) -> list[ModelVersion]:
         """Every version, the newest first. Raises RegistryError."""
-        try:
+        with _explained(f"versions of {self.model_name!r}"):
             found = self._client.search_model_versions(f"name = '{self.model_name}'")
-        except MlflowException as error:
-            raise RegistryError(f"{tracking_uri()}: {in_a_line(error)}") from error
         return sorted(found, key=lambda version: int(version.version), reverse=True)
 
     def run(self, run_id: str) -> Run:
         """A run by its id. Raises RegistryError."""
-        try:
+        with _explained(f"no run {run_id!r}"):
             return self._client.get_run(run_id)
-        except MlflowException as error:
-            raise RegistryError(
-                f"{tracking_uri()}: no run {run_id!r}: {in_a_line(error)}"
-            ) from error
 
     def report(self, version: ModelVersion, folder: Path) -> Path:
         """Copy a version's release pack below `folder`, and return where it is.
@@ -85,13 +77,8 @@ class Registry:
         return self._download(version, FLOW_ARTIFACTS, folder)
 
     def _download(self, version: ModelVersion, artifacts: str, folder: Path) -> Path:
-        try:
+        with _explained(f"version {version.version}: its {artifacts} cannot be fetched"):
             found = self._client.download_artifacts(version.run_id or "", artifacts, str(folder))
-        except (MlflowException, OSError) as error:
-            raise RegistryError(
-                f"{tracking_uri()}: version {version.version}: its {artifacts} cannot be fetched: "
-                f"{in_a_line(error)}"
-            ) from error
         return Path(found)
 
     def bundle(self, version: ModelVersion, folder: Path) -> Path:
@@ -102,13 +89,9 @@ class Registry:
             BundleError: its files are not the bundle that was registered.
         """
         expected = digest_of(version)
-        try:
+        with _explained(f"version {version.version} cannot be fetched"):
             source = f"models:/{version.name}/{version.version}"
             bundle = Path(mlflow.artifacts.download_artifacts(source, dst_path=str(folder)))
-        except (MlflowException, OSError) as error:
-            raise RegistryError(
-                f"{tracking_uri()}: version {version.version} cannot be fetched: {in_a_line(error)}"
-            ) from error
         try:
             digest = verify_bundle(bundle)
         except BundleError as error:
@@ -132,12 +115,10 @@ class Registry:
         Raises:
             RegistryError: the registry cannot be reached, or refuses.
         """
-        try:
+        with _explained(f"version {version.version} is not yours to approve"):
             self._client.set_model_version_tag(
-                version.name, version.version, BUNDLE_DIGEST_TAG, version.tags[BUNDLE_DIGEST_TAG]
+                version.name, version.version, BUNDLE_DIGEST_TAG, digest_of(version)
             )
-        except MlflowException as error:
-            raise RegistryError(f"{tracking_uri()}: {in_a_line(error)}") from error
 
     def point(self, champion: str, previous: str, signature: str) -> bool:
         """Let the aliases name these versions, and keep the signature beside the champion.
@@ -154,8 +135,9 @@ class Registry:
             RegistryError: the registry cannot be reached, or refuses.
         """
         moved = False
-        try:
-            if self.version(champion).tags.get(SIGNATURE_TAG) != signature:
+        with _explained("aliases not moved"):
+            tags = self._client.get_model_version(self.model_name, champion).tags
+            if tags.get(SIGNATURE_TAG) != signature:
                 self._client.set_model_version_tag(
                     self.model_name, champion, SIGNATURE_TAG, signature
                 )
@@ -164,10 +146,6 @@ class Registry:
             for alias, version in ((PREVIOUS, previous), (CHAMPION, champion)):
                 if version and str(aliases.get(alias, "")) != version:
                     moved = self._name(alias, version) or moved
-        except MlflowException as error:
-            raise RegistryError(
-                f"{tracking_uri()}: aliases not moved: {in_a_line(error)}"
-            ) from error
         return moved
 
     def _name(self, alias: str, version: str) -> bool:
@@ -179,6 +157,15 @@ class Registry:
                 raise
             return False
         return True
+
+
+@contextmanager
+def _explained(what: str) -> Iterator[None]:
+    """Turn what MLflow or the system says into a line that begins with the registry's address."""
+    try:
+        yield
+    except (MlflowException, OSError) as error:
+        raise RegistryError(f"{tracking_uri()}: {what}: {in_a_line(error)}") from error
 
 
 def digest_of(version: ModelVersion) -> str:
