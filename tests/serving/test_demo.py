@@ -91,6 +91,14 @@ def test_a_server_that_does_not_start_is_told_with_its_own_words(tmp_path, monke
         pass
 
 
+def test_the_demo_trusts_whom_it_is_told_to(store, tmp_path, monkeypatch, repository):
+    monkeypatch.chdir(repository)
+    complaint = "nobody.pub: cannot be read, and no bundle is served on trust alone"
+    nobody = tmp_path / "nobody.pub"
+    with pytest.raises(NoAnswerError, match=complaint), running_server(store.root, nobody):
+        pass
+
+
 def test_the_server_is_stopped_when_the_demo_fails(store, monkeypatch, repository):
     monkeypatch.chdir(repository)
     urls = []

@@ -1,0 +1,190 @@
+"""One child of `python -m serving`: it verifies one champion, loads it, and serves it when told.
+
+It speaks with its parent by lines: `ready`, `closed` (the listening socket) and `failed REASON` to
+it; anything that the parent writes means: serve. The end of the parent's pipe means that the parent
+is gone, and then the child goes too.
+"""
+
+import argparse
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, NoReturn
+
+from bonexray.errors import BonexrayError
+from bonexray.store import BundleStore, Champion
+
+DRAIN_LIMIT_S = 40
+"""A child that was told to finish and has not in this time is ended; draining takes less."""
+_COLLECT_S = 2.0
+
+
+@dataclass(kw_only=True, eq=False)
+class Child:
+    """The parent's end: a process that serves one champion."""
+
+    champion: Champion
+    process: "subprocess.Popen[bytes]"
+    words_from: IO[bytes]
+    word_to: IO[bytes]
+    since_s: float = field(default_factory=time.monotonic)
+    """When it began what it is doing: loading, serving or draining."""
+    words: list[str] = field(default_factory=list)
+    """The lines that it said."""
+    _rest: bytes = b""
+
+    def hear(self) -> bool:
+        """Read what it says; False when it has ended."""
+        data = os.read(self.words_from.fileno(), 4096)
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        self.words += [line.decode(errors="replace") for line in lines]
+        return data != b""
+
+    def serve(self) -> None:
+        """Let it take connections."""
+        self.since_s = time.monotonic()
+        with suppress(BrokenPipeError):  # it has died, which its own pipe says next
+            self.word_to.write(b"serve\n")
+
+    def drain(self) -> None:
+        """Let it finish; one that does not serve yet ends at once."""
+        self.since_s = time.monotonic()
+        self.process.terminate()
+
+    def end(self) -> str:
+        """Collect it, dead or alive, and return why it ended."""
+        try:
+            status = self.process.wait(timeout=_COLLECT_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            status = self.process.wait()
+        self.words_from.close()
+        self.word_to.close()
+        for word in self.words:
+            if word.startswith("failed "):
+                return word.removeprefix("failed ")
+        how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+        return f"its process {how}"
+
+    def age_s(self) -> float:
+        """Seconds since it began what it is doing."""
+        return time.monotonic() - self.since_s
+
+
+def start_child(
+    champion: Champion, store_root: Path, trust: Path, threads: int, listener: socket.socket
+) -> Child:
+    """Start a process that loads a champion and waits to be told to serve it.
+
+    Args:
+        champion: what it loads.
+        store_root: the store that holds it.
+        trust: what its signature is verified with.
+        threads: CPU threads.
+        listener: where it will take connections.
+    """
+    command = [
+        *(sys.executable, "-m", "serving.worker"),
+        *("--store", str(store_root), "--trust", str(trust)),
+        *(f"--digest={champion.digest}", f"--version={champion.version}"),
+        *("--threads", str(threads), "--listener", str(listener.fileno())),
+    ]
+    process = subprocess.Popen(
+        command,
+        bufsize=0,
+        stdin=subprocess.PIPE,  # whose end tells the child that this process is gone
+        stdout=subprocess.PIPE,
+        pass_fds=(listener.fileno(),),
+        process_group=0,  # Ctrl-C is for the parent, which lets its children finish
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    return Child(
+        champion=champion, process=process, words_from=process.stdout, word_to=process.stdin
+    )
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Parse the flags, load the champion they name, wait for the parent's word, and serve."""
+    parser = argparse.ArgumentParser(
+        prog="python -m serving.worker",
+        description="Serve one bundle on a socket that `python -m serving` opened.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--store", type=Path, required=True, help="folder of approved bundles")
+    parser.add_argument("--trust", type=Path, required=True, help="public key or certificates")
+    parser.add_argument("--digest", required=True, help="of the bundle")
+    parser.add_argument("--version", required=True, help="of the model that the bundle is")
+    parser.add_argument("--threads", type=int, required=True, help="CPU threads")
+    parser.add_argument("--listener", type=int, required=True, help="inherited file descriptor")
+    args = parser.parse_args(argv)
+    told = threading.Event()
+    threading.Thread(target=_watch_parent, args=(told,), daemon=True).start()
+    say = _speaker()
+    try:
+        serve = _prepare(args, say)
+    except (BonexrayError, OSError) as error:
+        say(f"failed {' '.join(str(error).split())}")
+        raise SystemExit(1) from error
+    say("ready")
+    told.wait()
+    # Until here SIGTERM ends the process at once: nothing was accepted. From here on uvicorn takes
+    # it, and raises it again when all is answered.
+    signal.signal(signal.SIGTERM, _exit_cleanly)
+    serve()
+
+
+def _prepare(args: argparse.Namespace, say: Callable[[str], None]) -> Callable[[], None]:
+    # Imported late, all of them: the parent, which takes its end from here, needs none.
+    from serving.signature import open_signed
+
+    listener = socket.socket(fileno=args.listener)
+    bundle = open_signed(BundleStore(args.store), args.digest, args.trust)
+
+    # It takes seconds, and a bundle that is refused is told at once.
+    from serving.predictor import BonexrayModel
+    from serving.server import Drain, build_app, rehearse, serve
+
+    model = BonexrayModel(bundle, args.version, args.threads)
+    model.load()
+    drain = Drain()
+    app = build_app(model, drain)
+    rehearse(app)
+    return lambda: serve(app, drain, listener, on_closed=lambda: say("closed"))
+
+
+def _speaker() -> Callable[[str], None]:
+    """Lines to the parent; what else is printed goes to stderr, where a person reads it."""
+    pipe = os.dup(1)
+    os.dup2(2, 1)
+
+    def say(line: str) -> None:
+        with suppress(BrokenPipeError):  # the parent is gone, which _watch_parent sees to
+            os.write(pipe, f"{line}\n".encode())
+
+    return say
+
+
+def _watch_parent(told: threading.Event) -> None:
+    # Not sys.stdin, whose lock a thread that waits in it would hold beyond the process's end.
+    while os.read(0, 64):
+        told.set()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(DRAIN_LIMIT_S)
+    os._exit(1)
+
+
+def _exit_cleanly(_: int, __: object) -> NoReturn:
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()
