@@ -1,7 +1,7 @@
 """`python -m benchmarks.release --folder F`: what a release costs, on a checkout where the demo ran.
 
 verify_seconds      signature and digests of a bundle of 100 MB
-switch_*            see benchmarks.switch
+switch_*            requests at a steady rate across a switch of champion
 rollback_seconds    from the command's start to the first answer by the champion before
 trace_seconds       the whole command, on the demo's champion; trace_walk_seconds without imports
 """
@@ -85,7 +85,7 @@ def rollback_seconds(folder: Path) -> float:
             places = ("--bundle", str(bundle), "--report", str(report), "--out", "registration")
             command(root, "components.register", "--params", "params.yaml", *places)
             command(root, "serving.release", "approve", str(number), *_WHY)
-        with switch.served(BundleStore(root / "release"), root / "keys/release.pub") as url:
+        with switch.served(BundleStore(root / "release")) as url:
             body = switch.study(256)
             start = time.perf_counter()
             rollback = subprocess.Popen(
@@ -145,6 +145,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--folder", type=Path, required=True, help="checkout in which `make demo` ran"
     )
     parser.add_argument("--requests", type=int, default=10_000, help="across the switch")
+    parser.add_argument("--rate", type=float, default=50.0, help="of them a second")
     args = parser.parse_args(argv)
     folder = args.folder.resolve()
     figures = {"verify_seconds": verify_seconds(folder / "bundle")}
@@ -155,9 +156,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     figures["rollback_seconds"] = rollback_seconds(folder)
     with tempfile.TemporaryDirectory() as scratch:
-        store, trust = switch.prepare(folder / "bundle", Path(scratch))
-        with switch.served(store, trust) as url:
-            work = switch.steady(url, store, args.requests, 50.0, keeping=True)
+        store = switch.prepare(folder / "bundle", Path(scratch))
+        with switch.served(store) as url:
+            work = switch.steady(url, store, args.requests, args.rate, keeping=True)
             figures |= switch.switch_figures(*asyncio.run(work))
     for name, value in figures.items():
         print(f"figure {name} {value:.4g}")

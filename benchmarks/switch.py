@@ -1,10 +1,9 @@
-"""`python -m benchmarks.switch --bundle FOLDER`: what a switch of champions costs those who ask.
+"""What a switch of champions costs those who ask; measured by `benchmarks.release`.
 
 Serves a copy of a bundle, signed with a fresh key, and switches to another that differs in a field
 of `bundle.json`, while requests are sent at a steady rate, whether answered or not.
 """
 
-import argparse
 import asyncio
 import base64
 import json
@@ -12,7 +11,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,11 +48,7 @@ def prepare(bundle: Path, folder: Path) -> BundleStore:
     (folder / "keys").mkdir()
     make_keys(folder / "keys/release.key", folder / "keys/release.pub")
     store = BundleStore(folder / "release")
-    other = shutil.copytree(bundle, folder / "other")
-    info = json.loads((other / INFO_FILE).read_text())
-    info["provenance"]["code_commit"] = "0" * 40
-    write_json(other / INFO_FILE, info)
-    seal(other)
+    other = of_another_commit(bundle, folder / "other")
     for version, source in (("2", other), ("1", bundle)):
         digest = store.add(source)
         store.signature(digest).parent.mkdir(exist_ok=True)
@@ -63,6 +57,16 @@ def prepare(bundle: Path, folder: Path) -> BundleStore:
         write_json(folder / f"{version}.json", {"digest": digest})
         store.set_champion(Champion(model_name="bonexray", version=version, digest=digest))
     return store
+
+
+def of_another_commit(bundle: Path, other: Path) -> Path:
+    """Write a bundle that answers as another does, under another digest."""
+    shutil.copytree(bundle, other)
+    info = json.loads((other / INFO_FILE).read_text())
+    info["provenance"]["code_commit"] = "0" * 40
+    write_json(other / INFO_FILE, info)
+    seal(other)
+    return other
 
 
 def point(store: BundleStore, version: str) -> None:
@@ -125,19 +129,6 @@ async def steady(
     return switched_s, answers
 
 
-def rollback_seconds(url: str, store: BundleStore, version: str) -> float:
-    """Seconds from the pointer's change to the first answer by the version it names."""
-    body = study(256)
-    point(store, version)
-    start_s = time.perf_counter()
-    with httpx.Client(timeout=30, trust_env=False) as client:
-        while True:
-            response = client.post(f"{url}/v2/models/bonexray/infer", json=body)
-            if response.json()["parameters"]["model_version"] == version:
-                return time.perf_counter() - start_s
-            time.sleep(0.05)
-
-
 def switch_figures(switched_s: float, answers: list[Answer]) -> dict[str, float]:
     """What the answers say of the switch: the moment of the first by version 2."""
     failed = sum(answer.version == "" for answer in answers)
@@ -154,25 +145,3 @@ def switch_figures(switched_s: float, answers: list[Answer]) -> dict[str, float]
         "switch_p99_around_ms": 1000 * float(p99_around),
         "switch_p99_ratio": float(p99_around / p99_before),
     }
-
-
-def main(argv: list[str] | None = None) -> None:
-    """Measure and print one line a figure."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.switch")
-    parser.add_argument("--bundle", type=Path, default=Path("bundle"), help="what is served")
-    parser.add_argument("--requests", type=int, default=10_000)
-    parser.add_argument("--rate", type=float, default=50.0, help="requests a second")
-    parser.add_argument("--leave", action="store_true", help="a new connection for each request")
-    args = parser.parse_args(argv)
-    with tempfile.TemporaryDirectory() as scratch:
-        store = prepare(args.bundle, Path(scratch))
-        with served(store) as url:
-            work = steady(url, store, args.requests, args.rate, not args.leave)
-            figures = switch_figures(*asyncio.run(work))
-            figures["rollback_seconds"] = rollback_seconds(url, store, "1")
-    for name, value in figures.items():
-        print(f"figure {name} {value:.4g}")
-
-
-if __name__ == "__main__":
-    main()

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from bonexray.errors import BundleError, SealError
 from bonexray.images import ImageSpec
 from bonexray.novelty import Abstention, Typical, read_typical
-from bonexray.sealed import Sha256, verify_seal
+from bonexray.sealed import MANIFEST_FILE, Sha256, verify_seal
 from bonexray.verdicts import Calibration, OperatingPoints, StudyRule
 
 MODEL_FILE = "model.onnx"
@@ -112,6 +112,11 @@ def verify_bundle(folder: Path) -> str:
         BundleError: as `open_bundle`.
     """
     try:
-        return verify_seal(folder, _FILES)
+        digest = verify_seal(folder, _FILES)
     except SealError as error:
         raise BundleError(str(error)) from error
+    # Sealed is not enough: a pickle may be sealed too, and somebody might load it one day.
+    extra = {path.name for path in folder.iterdir()} - _FILES - {MANIFEST_FILE}
+    if extra:
+        raise BundleError(f"{folder}: holds {sorted(extra)}, which no bundle has")
+    return digest

@@ -60,7 +60,7 @@ class BundleStore:
         return digest
 
     def set_champion(self, champion: Champion) -> None:
-        """Point to the bundle that is served from the next start on.
+        """Point to the bundle that is served: a running server follows.
 
         Raises:
             BundleError: the store does not hold that bundle, or it was altered.
