@@ -1,4 +1,4 @@
-"""`python -m benchmarks.release --folder F`: what a release costs, on a checkout where the demo ran.
+"""`python -m benchmarks.release --folder F`: what a release costs, where the demo ran.
 
 verify_seconds      signature and digests of a bundle of 100 MB
 switch_*            requests at a steady rate across a switch of champion
