@@ -61,28 +61,66 @@ class StudyAnswer:
     view_cams: Floats32  # (n, h, w)
 
 
-def open_network(bundle: Bundle, threads: int) -> ort.InferenceSession:
+def share_threads(threads: int) -> None:
+    """Make the threads of all networks of this process, with the priority of the one that calls.
+
+    Threads inherit the priority of the one that makes them: whoever loads a network in a thread of
+    low priority makes its threads before. From then on no network has threads of its own.
+    """
+    ort.set_global_thread_pool_sizes(intra_op_num_threads=threads, inter_op_num_threads=1)
+
+
+def open_network(bundle: Bundle, threads: int | None) -> ort.InferenceSession:
     """Load a bundle's network and run it once, so that the first study does not wait.
 
+    Args:
+        bundle: whose network it is.
+        threads: CPU threads of its own; None for those of `share_threads`.
+
     Raises:
-        BundleError: the graph cannot be loaded or run, or does not keep the bundle's contract.
+        BundleError: as `load_network` and `try_network`.
+    """
+    session = load_network(bundle, threads)
+    try_network(session, bundle)
+    return session
+
+
+def load_network(bundle: Bundle, threads: int | None) -> ort.InferenceSession:
+    """Load a bundle's network, without running it.
+
+    Raises:
+        BundleError: the graph cannot be loaded.
     """
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
+    if threads is None:
+        options.use_per_session_threads = False
+    else:
+        options.intra_op_num_threads = threads
     options.log_severity_level = 3  # its errors are raised too; its warnings are about graphs
-    size = bundle.info.image.size
     try:
         session = ort.InferenceSession(
             bundle.model, sess_options=options, providers=["CPUExecutionProvider"]
         )
-        missing = set(OUTPUTS) - {output.name for output in session.get_outputs()}
-        if missing:
-            raise BundleError(f"{MODEL_FILE}: has no output {', '.join(sorted(missing))}")
+    except _NOT_A_GRAPH as error:
+        raise BundleError(f"{MODEL_FILE}: cannot be run: {_first_line(error)}") from error
+    missing = set(OUTPUTS) - {output.name for output in session.get_outputs()}
+    if missing:
+        raise BundleError(f"{MODEL_FILE}: has no output {', '.join(sorted(missing))}")
+    return session
+
+
+def try_network(session: ort.InferenceSession, bundle: Bundle) -> None:
+    """Run a bundle's network once.
+
+    Raises:
+        BundleError: it cannot be run, or does not keep the bundle's contract.
+    """
+    size = bundle.info.image.size
+    try:
         outputs = run_network(session, np.zeros((1, 1, size, size), np.float32))
     except _NOT_A_GRAPH as error:
         raise BundleError(f"{MODEL_FILE}: cannot be run: {_first_line(error)}") from error
     _check_contract(outputs, bundle)
-    return session
 
 
 def read_views(views: Sequence[bytes], spec: ImageSpec) -> Floats32:

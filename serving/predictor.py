@@ -11,14 +11,24 @@ import time
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from typing import Any
 
 from kserve import InferInput, InferOutput, InferRequest, InferResponse, Model
 from kserve.errors import InvalidInput
 from kserve.protocol.infer_type import RequestedOutput
+from PIL import Image
 
-from bonexray.analysis import StudyAnswer, judge_study, open_network, read_views, run_network
+from bonexray.analysis import (
+    StudyAnswer,
+    judge_study,
+    load_network,
+    read_views,
+    run_network,
+    try_network,
+)
 from bonexray.bundle import Bundle
+from bonexray.errors import BundleError
 
 MODEL_NAME = "bonexray"
 MAX_VIEWS = 16
@@ -27,6 +37,7 @@ DISCLAIMER = (
     "Abnormal is MURA's label, not a diagnosis of fracture."
 )
 _INPUT_NAME = "image"
+_GREY_PX = 256
 _OUTPUT_TYPES: tuple[dict[str, Any], ...] = (
     {"name": "study_probability", "datatype": "FP64", "shape": [1]},
     {"name": "study_verdict", "datatype": "BYTES", "shape": [1]},
@@ -44,25 +55,41 @@ class RequestError(InvalidInput):  # type: ignore[misc]  # kserve is not typed
 class BonexrayModel(Model):  # type: ignore[misc]  # kserve is not typed
     """One bundle that reads studies."""
 
-    def __init__(self, bundle: Bundle, version: str, threads: int) -> None:
+    def __init__(self, bundle: Bundle, version: str, threads: int, shared: bool = False) -> None:
         """Keep what `load` needs; the model is not ready before.
 
         Args:
             bundle: what is served.
             version: its version in the registry.
             threads: CPU threads of the network, and how many studies are read at a time.
+            shared: whether the network's threads are those of `share_threads`.
         """
         super().__init__(MODEL_NAME)
         self.version = version
         self._bundle = bundle
         self._threads = threads
+        self._shared = shared
         self._readers = ThreadPoolExecutor(threads, thread_name_prefix="study")
 
     def load(self) -> bool:
-        """Load and warm the network. Raises BundleError as `open_network` does."""
-        self._network = open_network(self._bundle, self._threads)
+        """Load the network, which is not ready before `warm`. Raises BundleError."""
+        self._network = load_network(self._bundle, None if self._shared else self._threads)
+        return True
+
+    def warm(self) -> None:
+        """Let each reader read a grey view, from file to answer: the first study does not wait.
+
+        Raises:
+            BundleError: the network does not keep the bundle's contract, or no answer can be made.
+        """
+        try_network(self._network, self._bundle)
+        study = InferRequest(MODEL_NAME, [InferInput(_INPUT_NAME, [1], "BYTES", [grey_view()])])
+        try:
+            starts_s = [time.perf_counter()] * self._threads
+            list(self._readers.map(self._read_study, [study] * self._threads, starts_s))
+        except ArithmeticError as error:
+            raise BundleError(f"of a grey view: {error}") from error
         self.ready = True
-        return self.ready
 
     def get_input_types(self) -> list[dict[str, Any]]:
         """What `GET /v2/models/bonexray` says of the input."""
@@ -122,6 +149,13 @@ class BonexrayModel(Model):  # type: ignore[misc]  # kserve is not typed
             "positive_from": points.high_specificity,
             "disclaimer": DISCLAIMER,
         }
+
+
+def grey_view() -> str:
+    """What is read to see whether reading works: a PNG as base64."""
+    file = BytesIO()
+    Image.new("L", (_GREY_PX, _GREY_PX), 128).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
 
 
 def views_of(request: InferRequest) -> list[bytes]:

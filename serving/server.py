@@ -9,9 +9,7 @@ always listens on every interface).
 import asyncio
 import logging
 import socket
-import time
 from collections.abc import Awaitable, Callable
-from types import FrameType
 from typing import Any
 
 import httpx
@@ -27,14 +25,12 @@ from kserve.protocol.rest.v2_endpoints import V2Endpoints
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bonexray.errors import BundleError, ImageError
 from serving.body_gate import BodyGate
-from serving.predictor import MODEL_NAME, BonexrayModel, RequestError
+from serving.drain import Drain, DrainingServer, Farewell
+from serving.predictor import MODEL_NAME, BonexrayModel, RequestError, grey_view
 
-_LAME_DUCK_S = 5
-"""How long a draining server waits for the next request of a client that keeps its connection."""
 _GRACE_S = 30
 """How long it goes on with requests in flight; with the above, less than the worker's limit."""
 _KEEP_ALIVE_S = 65
@@ -47,12 +43,6 @@ _SDK_ERRORS: dict[type[Exception], tuple[int, str]] = {
     ServerNotReady: (503, "the server is not ready"),
 }
 """Our own words for the SDK's errors, since its texts repeat parts of the request."""
-
-
-class Drain:
-    """Whether a server takes no more connections, and ends those that it has."""
-
-    begun = False
 
 
 class StudyDataPlane(DataPlane):  # type: ignore[misc]  # kserve is not typed
@@ -106,73 +96,6 @@ class StudyDataPlane(DataPlane):  # type: ignore[misc]  # kserve is not typed
         return response.to_rest()[0], {}
 
 
-class _Farewell:
-    """ASGI middleware: once draining has begun, each connection ends with its next answer."""
-
-    def __init__(self, app: ASGIApp, drain: Drain) -> None:
-        self._app = app
-        self._drain = drain
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_last(message: Message) -> None:
-            # Asked for as late as this, so that the answers to requests in flight say it too.
-            if self._drain.begun and message["type"] == "http.response.start":
-                headers = [*message.get("headers", []), (b"connection", b"close")]
-                message = {**message, "headers": headers}
-            await send(message)
-
-        await self._app(scope, receive, send_last)
-
-
-class _DrainingServer(uvicorn.Server):
-    """Stops without dropping a request: uvicorn's own end closes idle connections at once.
-
-    A client that keeps its connection may have a request under way on it, and a connection just
-    accepted looks idle until its first request is read.
-    """
-
-    def __init__(
-        self,
-        config: uvicorn.Config,
-        drain: Drain,
-        listener: socket.socket,
-        on_closed: Callable[[], None],
-    ) -> None:
-        super().__init__(config)
-        self._drain = drain
-        self._listener = listener
-        self._on_closed = on_closed
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._loop = asyncio.get_running_loop()
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        super().handle_exit(sig, frame)
-        if self._loop is not None:  # uvicorn would see to it within 0.1 s, and a successor waits
-            self._loop.call_soon_threadsafe(self._stop_accepting)
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._stop_accepting()
-        started_s = time.monotonic()
-        await asyncio.sleep(0.1)  # what was accepted last is not among the connections yet
-        while self.server_state.connections and not self.force_exit:
-            if time.monotonic() - started_s > _LAME_DUCK_S:
-                break
-            await asyncio.sleep(0.05)
-        await super().shutdown(sockets)
-
-    def _stop_accepting(self) -> None:
-        if self._drain.begun:
-            return
-        self._drain.begun = True
-        for server in self.servers:
-            server.close()
-        self._listener.close()
-        self._on_closed()
-
-
 def build_app(model: BonexrayModel, drain: Drain) -> FastAPI:
     """The routes, the errors and the body limit around one model."""
     repository = ModelRepository()
@@ -197,46 +120,56 @@ def build_app(model: BonexrayModel, drain: Drain) -> FastAPI:
     )
     _add_error_handlers(app)
     app.add_middleware(BodyGate)
-    app.add_middleware(_Farewell, drain=drain)
+    app.add_middleware(Farewell, drain=drain)
     return app
 
 
 def rehearse(app: FastAPI) -> None:
-    """Ask the app in this process whether it is ready, and thereby make it so.
+    """Ask the app in this process whether it is ready, and for a grey view: as a client would.
 
     Raises:
-        BundleError: it is not.
+        BundleError: it is not ready, or does not answer.
     """
+    tensor = {"name": "image", "datatype": "BYTES", "shape": [1], "data": [grey_view()]}
 
-    async def ask() -> httpx.Response:
+    async def ask() -> list[httpx.Response]:
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://rehearsal") as client:
-            return await client.get("/v2/health/ready")
+            ready = await client.get("/v2/health/ready")
+            read = await client.post(f"/v2/models/{MODEL_NAME}/infer", json={"inputs": [tensor]})
+            return [ready, read]
 
-    answer = asyncio.run(ask())
-    if not answer.is_success:
-        raise BundleError(f"loaded, but its server is not ready: {answer.text}")
+    for answer in asyncio.run(ask()):
+        if not answer.is_success:
+            raise BundleError(f"loaded, but its server does not answer: {answer.text}")
+
+
+def configured(app: FastAPI) -> uvicorn.Config:
+    """How the app is served, with all loaded that it takes: a hand-over does not wait for it."""
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        ws="none",
+        timeout_graceful_shutdown=_GRACE_S,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+    )
+    config.load()
+    return config
 
 
 def serve(
-    app: FastAPI, drain: Drain, listener: socket.socket, on_closed: Callable[[], None]
+    config: uvicorn.Config, drain: Drain, listener: socket.socket, on_closed: Callable[[], None]
 ) -> None:
     """Answer requests until SIGTERM, then finish those in flight.
 
     Args:
-        app: around a loaded model.
+        config: of the app around a loaded model.
         drain: the app's; begun when no more connections are taken.
         listener: a listening socket, which other processes may hold too.
         on_closed: called when this process has closed it.
     """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        timeout_graceful_shutdown=_GRACE_S,
-        timeout_keep_alive=_KEEP_ALIVE_S,
-    )
-    _DrainingServer(config, drain, listener, on_closed).run(sockets=[listener])
+    DrainingServer(config, drain, listener, on_closed).run(sockets=[listener])
 
 
 def _add_error_handlers(app: FastAPI) -> None:

@@ -6,6 +6,7 @@ is gone, and then the child goes too.
 """
 
 import argparse
+import importlib
 import os
 import signal
 import socket
@@ -14,13 +15,19 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import IO, TYPE_CHECKING, NoReturn
 
 from bonexray.errors import BonexrayError
-from bonexray.store import BundleStore, Champion
+
+if TYPE_CHECKING:
+    from bonexray.bundle import Bundle
+    from bonexray.store import Champion
+    from serving.predictor import BonexrayModel
 
 DRAIN_LIMIT_S = 40
 """A child that was told to finish and has not in this time is ended; draining takes less."""
@@ -31,7 +38,7 @@ _COLLECT_S = 2.0
 class Child:
     """The parent's end: a process that serves one champion."""
 
-    champion: Champion
+    champion: "Champion"
     process: "subprocess.Popen[bytes]"
     words_from: IO[bytes]
     word_to: IO[bytes]
@@ -80,7 +87,7 @@ class Child:
 
 
 def start_child(
-    champion: Champion, store_root: Path, trust: Path, threads: int, listener: socket.socket
+    champion: "Champion", store_root: Path, trust: Path, threads: int, listener: socket.socket
 ) -> Child:
     """Start a process that loads a champion and waits to be told to serve it.
 
@@ -143,22 +150,57 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _prepare(args: argparse.Namespace, say: Callable[[str], None]) -> Callable[[], None]:
-    # Imported late, all of them: the parent, which takes its end from here, needs none.
+    """Do what takes time in a thread that stands back: all but making threads and running."""
+    listener = socket.socket(fileno=args.listener)
+    with ThreadPoolExecutor(1, initializer=_stand_back) as aside:
+        bundle = aside.submit(_verify, args).result()
+
+        from bonexray.analysis import share_threads
+
+        share_threads(args.threads)
+        model = aside.submit(_load, bundle, args).result()
+        # A network's threads spin while they wait for the one that runs it: that one must not.
+        model.warm()
+        serve = aside.submit(_build, model).result()
+    return lambda: serve(listener, lambda: say("closed"))
+
+
+def _stand_back() -> None:
+    """Let this thread give way: who is served meanwhile should not notice.
+
+    Not the lowest priority: beside a server that is asked all it can answer, it would not end.
+    """
+    if sys.platform == "linux":  # elsewhere it would be the whole process's, and for good
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+
+
+def _verify(args: argparse.Namespace) -> "Bundle":
+    # Imported late, as all that follows: the parent, which takes its end from this module, needs
+    # none of it, and a bundle that is refused is told at once.
+    from bonexray.store import BundleStore
     from serving.signature import open_signed
 
-    listener = socket.socket(fileno=args.listener)
     bundle = open_signed(BundleStore(args.store), args.digest, args.trust)
+    importlib.import_module("bonexray.analysis")
+    return bundle
 
-    # It takes seconds, and a bundle that is refused is told at once.
+
+def _load(bundle: "Bundle", args: argparse.Namespace) -> "BonexrayModel":
     from serving.predictor import BonexrayModel
-    from serving.server import Drain, build_app, rehearse, serve
 
-    model = BonexrayModel(bundle, args.version, args.threads)
+    model = BonexrayModel(bundle, args.version, args.threads, shared=True)
     model.load()
+    return model
+
+
+def _build(model: "BonexrayModel") -> Callable[[socket.socket, Callable[[], None]], None]:
+    from serving.drain import Drain
+    from serving.server import build_app, configured, rehearse, serve
+
     drain = Drain()
     app = build_app(model, drain)
     rehearse(app)
-    return lambda: serve(app, drain, listener, on_closed=lambda: say("closed"))
+    return partial(serve, configured(app), drain)
 
 
 def _speaker() -> Callable[[str], None]:

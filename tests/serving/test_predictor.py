@@ -11,8 +11,9 @@ from serving.predictor import BonexrayModel, views_of
 def model(store):
     champion = store.champion()
     model = BonexrayModel(store.open(champion.digest), champion.version, threads=1)
-    assert not model.ready
     model.load()
+    assert not model.ready
+    model.warm()
     return model
 
 

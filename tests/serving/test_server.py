@@ -9,8 +9,9 @@ import onnxruntime
 import pytest
 
 from bonexray.analysis import judge_study, open_network, read_views, run_network
+from serving.drain import Drain
 from serving.predictor import BonexrayModel
-from serving.server import Drain, build_app
+from serving.server import build_app
 
 INFER = "/v2/models/bonexray/infer"
 MARKER = "PATIENT-NAME-MARKER"
@@ -269,11 +270,13 @@ def test_a_server_without_a_warm_model_is_not_ready(unloaded_model):
     assert response.status_code == 503
     assert error_of(response) == "the model is not ready"
     unloaded_model.load()
+    unloaded_model.warm()
     assert ask_in_process(unloaded_model, "GET", "/v2/health/ready").status_code == 200
 
 
 def test_a_server_that_drains_is_not_ready_and_ends_each_connection_with_an_answer(unloaded_model):
     unloaded_model.load()
+    unloaded_model.warm()
     drain = Drain()
     before = ask_in_process(unloaded_model, "GET", "/v2/models", drain)
     assert "connection" not in before.headers
@@ -286,6 +289,7 @@ def test_a_server_that_drains_is_not_ready_and_ends_each_connection_with_an_answ
 
 def test_a_defect_of_ours_is_a_500_without_internals(unloaded_model, png, monkeypatch):
     unloaded_model.load()
+    unloaded_model.warm()
     monkeypatch.setattr(unloaded_model, "_network", MARKER)
     data = [base64.b64encode(png(60)).decode()]
     response = ask_in_process(unloaded_model, "POST", INFER, json=with_input(data=data))

@@ -1,0 +1,100 @@
+"""A server that stops without dropping a request."""
+
+import asyncio
+import socket
+import time
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_LAME_DUCK_S = 5
+"""How long a draining server waits for the next request of a client that keeps its connection."""
+
+
+class Drain:
+    """Whether a server takes no more connections, and ends those that it has."""
+
+    begun = False
+
+
+class Farewell:
+    """ASGI middleware: once draining has begun, each connection ends with its next answer."""
+
+    def __init__(self, app: ASGIApp, drain: Drain) -> None:
+        """Stand before `app`, and watch `drain`."""
+        self._app = app
+        self._drain = drain
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on; its answer says whether the connection ends with it."""
+
+        async def send_last(message: Message) -> None:
+            # Asked for as late as this, so that the answers to requests in flight say it too.
+            if self._drain.begun and message["type"] == "http.response.start":
+                headers = [*message.get("headers", []), (b"connection", b"close")]
+                message = {**message, "headers": headers}
+            await send(message)
+
+        await self._app(scope, receive, send_last)
+
+
+class DrainingServer(uvicorn.Server):
+    """Stops without dropping a request: uvicorn's own end closes idle connections at once.
+
+    A client that keeps its connection may have a request under way on it, and a connection just
+    accepted looks idle until its first request is read.
+    """
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        drain: Drain,
+        listener: socket.socket,
+        on_closed: Callable[[], None],
+    ) -> None:
+        """Serve nothing yet.
+
+        Args:
+            config: of the app.
+            drain: the app's; begun when no more connections are taken.
+            listener: a listening socket, which other processes may hold too.
+            on_closed: called when this process has closed it.
+        """
+        super().__init__(config)
+        self._drain = drain
+        self._listener = listener
+        self._on_closed = on_closed
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to take connections."""
+        await super().startup(sockets)
+        self._loop = asyncio.get_running_loop()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to drain at a signal."""
+        super().handle_exit(sig, frame)
+        if self._loop is not None:  # uvicorn would see to it within 0.1 s, and a successor waits
+            self._loop.call_soon_threadsafe(self._stop_accepting)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Wait for the next request of each kept connection, then end as uvicorn does."""
+        self._stop_accepting()
+        started_s = time.monotonic()
+        await asyncio.sleep(0.1)  # what was accepted last is not among the connections yet
+        while self.server_state.connections and not self.force_exit:
+            if time.monotonic() - started_s > _LAME_DUCK_S:
+                break
+            await asyncio.sleep(0.05)
+        await super().shutdown(sockets)
+
+    def _stop_accepting(self) -> None:
+        if self._drain.begun:
+            return
+        self._drain.begun = True
+        for server in self.servers:
+            server.close()
+        self._listener.close()
+        self._on_closed()
