@@ -107,6 +107,7 @@ def test_an_ensemble_says_what_its_network_says(
     np.testing.assert_allclose(said.embeddings, together.outputs.embeddings[:8], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_an_ensembles_bundle_answers_as_its_networks_do_together(
     read: list[Candidate],
     manifest: pd.DataFrame,

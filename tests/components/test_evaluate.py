@@ -44,6 +44,7 @@ def test_the_bundle_answers_what_the_report_was_computed_from(tiny_workspace: Pa
     )
 
 
+@pytest.mark.slow
 def test_a_bundle_that_reads_both_ways_answers_a_mirror_image_alike(
     evaluate: Callable[..., None], tmp_path: Path
 ) -> None:

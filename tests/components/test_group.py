@@ -29,9 +29,8 @@ RECIPES: dict[str, dict[str, object]] = {
 }
 
 
-@pytest.mark.parametrize(
-    "recipe", ["everything", pytest.param("the seed's", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["everything", "the seed's"])
 def test_processes_that_share_batches_give_the_loss_curve_of_one(recipe: str) -> None:
     fields = RECIPES[recipe] | {"epochs": 2, "processes": 2}
     alone = history(seed_recipe().model_copy(update=fields), ALONE)

@@ -45,6 +45,7 @@ search.main(sys.argv[1:])
 )
 
 
+@pytest.mark.slow
 def test_a_killed_search_goes_on_within_its_trial_and_its_best_can_be_applied(
     flags: list[str], tiny_params: Path, tmp_path: Path
 ) -> None:

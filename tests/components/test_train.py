@@ -70,6 +70,7 @@ def test_a_killed_run_goes_on_and_ends_in_the_weights_of_an_uninterrupted_one(
     assert {path.name: sha256_file(path) for path in out.iterdir()} == whole
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_other_settings_is_not_taken_up(
     flags: list[str], tiny_params: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -376,6 +376,7 @@ def request_of(path="/v2/health/ready"):
     return f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
 
 
+@pytest.mark.slow
 def test_a_connection_that_was_silent_during_the_switch_is_answered_and_then_closed(
     command, digests
 ):
