@@ -69,6 +69,7 @@ def test_weights_that_are_torn_are_refused(
     assert "weights.safetensors: not the weights of a resnet18" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_champion_whose_bundle_no_longer_verifies_stops_the_model_in_plain_words(
     evaluate: Callable[..., None],
     tiny_workspace: Path,

@@ -137,6 +137,7 @@ def test_a_policy_for_another_image_size_is_refused(
     assert "made for images of 64 px" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_checkpoint_with_a_damaged_middle_is_not_taken_up(
     flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
