@@ -70,12 +70,8 @@ def share_threads(threads: int) -> None:
     ort.set_global_thread_pool_sizes(intra_op_num_threads=threads, inter_op_num_threads=1)
 
 
-def open_network(bundle: Bundle, threads: int | None) -> ort.InferenceSession:
-    """Load a bundle's network and run it once, so that the first study does not wait.
-
-    Args:
-        bundle: whose network it is.
-        threads: CPU threads of its own; None for those of `share_threads`.
+def open_network(bundle: Bundle, threads: int) -> ort.InferenceSession:
+    """Load a bundle's network with CPU threads of its own, and run it once.
 
     Raises:
         BundleError: as `load_network` and `try_network`.
@@ -87,6 +83,10 @@ def open_network(bundle: Bundle, threads: int | None) -> ort.InferenceSession:
 
 def load_network(bundle: Bundle, threads: int | None) -> ort.InferenceSession:
     """Load a bundle's network, without running it.
+
+    Args:
+        bundle: whose network it is.
+        threads: CPU threads of its own; None for those of `share_threads`.
 
     Raises:
         BundleError: the graph cannot be loaded.

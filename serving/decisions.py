@@ -127,6 +127,7 @@ class Board:
             RecordsError: as `approve`.
             RegistryError: there is none before; or the aliases could not follow.
             BundleError: the store does not hold its bundle any more, or it was altered.
+            SignatureError: serving does not trust the key any more that signed it.
         """
         refuse_stranger(by, reason, self._config.approvers)
         with self.records.held():
@@ -140,6 +141,7 @@ class Board:
                 if record.signature and record.version == champion.previous_version
             )
             self._store.open(before.bundle_digest)
+            self._verify(self._store.folder(before.bundle_digest), before.signature)
             kept = before.model_dump(include=set(Decision.model_fields))
             changed = {
                 "action": "rollback",
@@ -214,14 +216,17 @@ class Board:
         return render_difference(now, own)
 
     def _signed(self, folder: Path) -> str:
-        """Sign a bundle, and make sure that those who serve it will take the signature."""
         key = Path(self._config.signing_key)
         signature = sign_bundle(folder, key, [Path(path) for path in self._config.certificates])
+        self._verify(folder, signature)
+        return signature
+
+    def _verify(self, folder: Path, signature: str) -> None:
+        """Make sure that those who serve a bundle will take its signature."""
         with tempfile.TemporaryDirectory() as scratch:
             file = Path(scratch) / "signature"
             file.write_text(signature, encoding="utf-8")
             verify_signature(folder, file, Path(self._config.trust))
-        return signature
 
 
 def standing(records: list[Record]) -> Record | None:

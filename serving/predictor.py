@@ -56,7 +56,7 @@ class BonexrayModel(Model):  # type: ignore[misc]  # kserve is not typed
     """One bundle that reads studies."""
 
     def __init__(self, bundle: Bundle, version: str, threads: int, shared: bool = False) -> None:
-        """Keep what `load` needs; the model is not ready before.
+        """Keep what `load` and `warm` need; the model is not ready before.
 
         Args:
             bundle: what is served.

@@ -115,7 +115,7 @@ def verify_signature(folder: Path, signature: Path, trust: Path) -> None:
 
 
 def open_signed(store: BundleStore, digest: str, trust: Path) -> Bundle:
-    """Verify the signature of a bundle, then every digest, and read it.
+    """Read a bundle whose every digest and whose signature were verified.
 
     Raises:
         SignatureError: as `verify_signature`.

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.e2e.servers import KEYS, s3_server
+from tests.servers import KEYS, s3_server
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow

@@ -17,7 +17,7 @@ from mlflow.server.auth.client import AuthServiceClient
 
 from tests.conftest import TINY
 from tests.e2e.desk import BOUND, IN_THE_PAST, ON_A_FULL_DISK, PAUSED, WHY, Desk
-from tests.e2e.servers import ADMIN, ADMIN_PASSWORD, BUCKET, KEYS, Team, team_server
+from tests.servers import ADMIN, ADMIN_PASSWORD, BUCKET, KEYS, Team, team_server
 
 pytestmark = pytest.mark.slow
 

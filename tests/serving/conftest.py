@@ -6,8 +6,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -16,6 +18,10 @@ from mlflow import MlflowClient
 from bonexray.store import BundleStore, Champion
 from components import evaluate, register
 from serving import release
+from tests.servers import s3_server
+from tests.serving.live import Client, Command, wait_until
+from tests.serving.object_store import BUCKET, bucket_at, signed_release
+from tests.small_bundle import add_signed, make_store, mean_network, write_bundle
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,3 +159,74 @@ def records(folder: Path) -> list[dict[str, str]]:
     return [
         json.loads(line) for line in (folder / "release/records.jsonl").read_text().splitlines()
     ]
+
+
+@pytest.fixture
+def load():
+    """Start clients on a command; those that still ask at the end are stopped."""
+    with ExitStack() as stack:
+
+        def start(command, keeping, leaving):
+            clients = [Client(command, number < keeping) for number in range(keeping + leaving)]
+            for client in clients:
+                client.start()
+                stack.callback(client.join)
+                stack.callback(client.leave.set)
+            wait_until(lambda: all(len(client.heard) > 5 for client in clients))
+            return clients
+
+        yield start
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory):
+    """A folder with keys and a store, which holds two signed bundles; version 3 is champion."""
+    folder = tmp_path_factory.mktemp("shelf")
+    store = make_store(folder)
+    for version, gain in (("4", 3.0), ("3", 2.0)):
+        write_bundle(folder / version, mean_network(gain=gain).SerializeToString())
+        digest = add_signed(store, folder / version)
+        store.set_champion(Champion(model_name="bonexray", version=version, digest=digest))
+        (folder / f"{version}.digest").write_text(digest)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def digests(shelf):
+    return {version: (shelf / f"{version}.digest").read_text() for version in ("3", "4")}
+
+
+@pytest.fixture(scope="module")
+def start(shelf, repository, tmp_path_factory):
+    with ExitStack() as stack:
+
+        def begin():
+            folder = shutil.copytree(shelf, tmp_path_factory.mktemp("served") / "own")
+            command = Command(folder, repository)
+            stack.callback(command.stop)
+            return command
+
+        yield begin
+
+
+@pytest.fixture(scope="module")
+def command(start):
+    """One that serves version 3 whenever a test begins, and ends."""
+    return start()
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with s3_server(tmp_path_factory.mktemp("s3"), BUCKET) as url:
+        yield url
+
+
+@pytest.fixture
+def bucket(s3: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    return bucket_at(s3, monkeypatch)
+
+
+@pytest.fixture(name="release")
+def signed_release_folder(tmp_path: Path, bundle_folder: Path) -> BundleStore:
+    (tmp_path / "team").mkdir()
+    return signed_release(tmp_path / "team", bundle_folder)

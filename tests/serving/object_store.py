@@ -1,12 +1,5 @@
-"""A real S3 server, and signed release folders to publish there and to fetch."""
+"""A bucket, and signed release folders to publish there and to fetch."""
 
-import os
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,33 +10,12 @@ from bonexray.store import BundleStore, Champion
 from serving.fetch import fetch
 from serving.signature import make_keys, sign_bundle
 
-URL = "s3://hospital/bonexray/release"
-
-
-@contextmanager
-def object_store() -> Iterator[str]:
-    """The URL of an S3 server."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with Path(os.devnull).open("w") as quiet:
-        server = subprocess.Popen(command, stdout=quiet, stderr=quiet)
-    try:
-        for _ in range(200):
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(timeout=20)
+BUCKET = "hospital"
+URL = f"s3://{BUCKET}/bonexray/release"
 
 
 def bucket_at(url: str, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The bucket `hospital`, empty, where the environment says from now on."""
+    """The bucket, empty, where the environment says from now on."""
     for name, value in (
         ("AWS_ENDPOINT_URL", url),
         ("AWS_ACCESS_KEY_ID", "test"),
@@ -51,8 +23,7 @@ def bucket_at(url: str, monkeypatch: pytest.MonkeyPatch) -> Any:
         ("AWS_DEFAULT_REGION", "us-east-1"),
     ):
         monkeypatch.setenv(name, value)
-    bucket = boto3.resource("s3").Bucket("hospital")
-    bucket.create()
+    bucket = boto3.resource("s3").Bucket(BUCKET)
     bucket.objects.delete()
     return bucket
 

@@ -1,6 +1,7 @@
 """Decisions one after the other: their records, going back, kills."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -89,6 +90,23 @@ def test_a_rollback_to_an_altered_bundle_is_refused_and_leaves_no_record(
         main(["rollback", "--by", "B. Reader", "--reason", "c"])
     assert "model.onnx: SHA-256 is" in capsys.readouterr().err
     assert len(records(tmp_path)) == 2
+
+
+@pytest.mark.usefixtures("second_candidate")
+def test_a_rollback_to_what_a_key_of_before_signed_is_refused_and_leaves_no_record(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    approve("1")
+    shutil.rmtree(tmp_path / "keys")
+    main(["keys"])
+    approve("2")
+    with pytest.raises(SystemExit, match="1"):
+        main(["rollback", "--by", "B. Reader", "--reason", "c"])
+    assert "Key mismatch" in capsys.readouterr().err
+    assert len(records(tmp_path)) == 2
+    champion = BundleStore(tmp_path / "release").champion()
+    assert champion is not None
+    assert champion.version == "2"
 
 
 @pytest.mark.usefixtures("registry")

@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,31 +10,11 @@ from serving.fetch import main, publish
 from serving.signature import open_signed, sign_bundle
 from tests.serving.object_store import (
     URL,
-    bucket_at,
     champion,
     digest_of,
     fetched,
     keys,
-    object_store,
-    signed_release,
 )
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    with object_store() as url:
-        yield url
-
-
-@pytest.fixture
-def bucket(s3: str, monkeypatch: pytest.MonkeyPatch) -> Any:
-    return bucket_at(s3, monkeypatch)
-
-
-@pytest.fixture
-def release(tmp_path: Path, bundle_folder: Path) -> BundleStore:
-    (tmp_path / "team").mkdir()
-    return signed_release(tmp_path / "team", bundle_folder)
 
 
 def test_what_is_published_is_fetched_verified_and_pointed_to(

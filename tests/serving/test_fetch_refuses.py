@@ -1,5 +1,5 @@
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,29 +12,9 @@ from bonexray.store import BundleStore
 from serving.signature import make_keys, sign_bundle
 from tests.serving.object_store import (
     URL,
-    bucket_at,
     digest_of,
     fetched,
-    object_store,
-    signed_release,
 )
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    with object_store() as url:
-        yield url
-
-
-@pytest.fixture
-def bucket(s3: str, monkeypatch: pytest.MonkeyPatch) -> Any:
-    return bucket_at(s3, monkeypatch)
-
-
-@pytest.fixture
-def release(tmp_path: Path, bundle_folder: Path) -> BundleStore:
-    (tmp_path / "team").mkdir()
-    return signed_release(tmp_path / "team", bundle_folder)
 
 
 def altered(release: BundleStore, folder: Path) -> None:

@@ -9,7 +9,6 @@ import yaml
 
 from bonexray.store import BundleStore
 from serving import fetch
-from tests.serving.object_store import bucket_at, object_store
 from tests.serving.rollout_team import Team, new_team
 
 
@@ -207,25 +206,22 @@ def test_a_start_that_was_cut_off_is_finished_by_the_next(team: Team, plural: st
     assert team.served() == ("3", "4")
 
 
-def test_the_pods_of_both_versions_fetch_what_start_published(
-    team: Team, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with object_store() as url:
-        bucket_at(url, monkeypatch)
-        team.configure(store="s3://hospital/bonexray")
-        champions = [team.approve("3")]
-        team.call("start")
-        champions.append(team.approve("4"))
-        team.call("start")
-        spec = team.server.service()["spec"]
-        pods = [spec["predictor"], spec["canary"][0]["predictor"]]
-        for pod, champion in zip(pods, champions, strict=True):
-            (container,) = pod["initContainers"]
-            assert container["command"] == ["python", "-m", "serving.fetch"]
-            out = team.folder / f"pod-{champion.version}"
-            places = ["--trust", str(team.folder / "release.pub"), "--out", str(out)]
-            fetch.main([*container["args"], *places])
-            assert BundleStore(out).champion() == champion
+@pytest.mark.usefixtures("bucket")
+def test_the_pods_of_both_versions_fetch_what_start_published(team: Team) -> None:
+    team.configure(store="s3://hospital/bonexray")
+    champions = [team.approve("3")]
+    team.call("start")
+    champions.append(team.approve("4"))
+    team.call("start")
+    spec = team.server.service()["spec"]
+    pods = [spec["predictor"], spec["canary"][0]["predictor"]]
+    for pod, champion in zip(pods, champions, strict=True):
+        (container,) = pod["initContainers"]
+        assert container["command"] == ["python", "-m", "serving.fetch"]
+        out = team.folder / f"pod-{champion.version}"
+        places = ["--trust", str(team.folder / "release.pub"), "--out", str(out)]
+        fetch.main([*container["args"], *places])
+        assert BundleStore(out).champion() == champion
 
 
 def test_a_start_that_is_killed_between_two_objects_is_finished_by_the_next(team: Team) -> None:
