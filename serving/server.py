@@ -133,7 +133,7 @@ def rehearse(app: FastAPI) -> None:
     tensor = {"name": "image", "datatype": "BYTES", "shape": [1], "data": [grey_view()]}
 
     async def ask() -> list[httpx.Response]:
-        transport = httpx.ASGITransport(app)
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://rehearsal") as client:
             ready = await client.get("/v2/health/ready")
             read = await client.post(f"/v2/models/{MODEL_NAME}/infer", json={"inputs": [tensor]})

@@ -1,4 +1,3 @@
-import asyncio
 import base64
 import json
 import re
@@ -9,9 +8,6 @@ import onnxruntime
 import pytest
 
 from bonexray.analysis import judge_study, open_network, read_views, run_network
-from serving.drain import Drain
-from serving.predictor import BonexrayModel
-from serving.server import build_app
 
 INFER = "/v2/models/bonexray/infer"
 MARKER = "PATIENT-NAME-MARKER"
@@ -68,23 +64,6 @@ BAD_REQUESTS = {
     "a list": ([MARKER], "body: "),
     "a text": (MARKER, "body: expected JSON"),
 }
-
-
-@pytest.fixture
-def unloaded_model(store):
-    champion = store.champion()
-    return BonexrayModel(store.open(champion.digest), champion.version, threads=1)
-
-
-def ask_in_process(model, method, path, drain=None, **request):
-    async def ask():
-        transport = httpx.ASGITransport(
-            build_app(model, drain or Drain()), raise_app_exceptions=False
-        )
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            return await client.request(method, path, **request)
-
-    return asyncio.run(ask())
 
 
 def outputs_of(response):
@@ -262,40 +241,6 @@ def test_what_is_not_there_is_told_as_such(server, method, path, status):
     response = httpx.request(method, server.url + path, trust_env=False, **body)
     assert response.status_code == status
     assert error_of(response)
-
-
-def test_a_server_without_a_warm_model_is_not_ready(unloaded_model):
-    assert ask_in_process(unloaded_model, "GET", "/v2/health/ready").status_code == 503
-    response = ask_in_process(unloaded_model, "POST", INFER, json=with_input())
-    assert response.status_code == 503
-    assert error_of(response) == "the model is not ready"
-    unloaded_model.load()
-    unloaded_model.warm()
-    assert ask_in_process(unloaded_model, "GET", "/v2/health/ready").status_code == 200
-
-
-def test_a_server_that_drains_is_not_ready_and_ends_each_connection_with_an_answer(unloaded_model):
-    unloaded_model.load()
-    unloaded_model.warm()
-    drain = Drain()
-    before = ask_in_process(unloaded_model, "GET", "/v2/models", drain)
-    assert "connection" not in before.headers
-    drain.begun = True
-    ready = ask_in_process(unloaded_model, "GET", "/v2/health/ready", drain)
-    models = ask_in_process(unloaded_model, "GET", "/v2/models", drain)
-    assert (ready.status_code, models.status_code) == (503, 200)
-    assert ready.headers["connection"] == models.headers["connection"] == "close"
-
-
-def test_a_defect_of_ours_is_a_500_without_internals(unloaded_model, png, monkeypatch):
-    unloaded_model.load()
-    unloaded_model.warm()
-    monkeypatch.setattr(unloaded_model, "_network", MARKER)
-    data = [base64.b64encode(png(60)).decode()]
-    response = ask_in_process(unloaded_model, "POST", INFER, json=with_input(data=data))
-    assert response.status_code == 500
-    assert error_of(response) == "internal error; its cause is in the server's log"
-    assert response.headers["connection"] == "close"
 
 
 def test_nothing_of_a_request_reaches_an_error_or_the_servers_output(start_server):
