@@ -174,5 +174,6 @@ def test_a_champion_that_was_refused_is_tried_again_in_a_minute_and_told_once(st
     command.store.signature(digest).write_text(signature)
     time.sleep(40)
     assert command.ask() == "3"
-    wait_until(lambda: "version 9 (" in command.said())
+    # What is left of the minute, and then a start, which has as long as everywhere here.
+    wait_until(lambda: "version 9 (" in command.said(), seconds=20 + PATIENCE_S)
     assert command.complained().count("\n") == 1
