@@ -6,8 +6,10 @@ BIN := .venv/bin
 # Steps are called as `python -m ...`, by DVC too: they must find this environment's python.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Versions and hashes for every platform, and no address of where they came from.
-COMPILE := uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
-	--generate-hashes --no-annotate --custom-compile-command "make lock" --quiet
+COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+	--no-annotate --custom-compile-command "make lock" --quiet
+# What an image holds is part of what was locked for all.
+OF_THE_LOCK := --constraint requirements.lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -37,14 +39,16 @@ check: .venv/installed ## lint, types, import contracts, lock file
 	mypy
 	lint-imports
 	cp requirements.lock .venv/resolved.lock
-	$(COMPILE) --output-file .venv/resolved.lock
+	$(COMPILE) --all-extras --output-file .venv/resolved.lock
 	diff requirements.lock .venv/resolved.lock || (echo "requirements.lock is stale: make lock"; false)
 
 serve: .venv/installed ## serve the approved model on http://127.0.0.1:8080
 	python -m serving
 
-lock: .venv/installed ## resolve requirements.lock from pyproject.toml
-	$(COMPILE) --output-file requirements.lock
+lock: .venv/installed ## resolve requirements.lock, and the images' parts of it, from pyproject.toml
+	$(COMPILE) --all-extras --output-file requirements.lock
+	$(COMPILE) --extra components --extra pipeline $(OF_THE_LOCK) --output-file components/requirements.lock
+	$(COMPILE) --extra serving $(OF_THE_LOCK) --output-file serving/requirements.lock
 
 mura: .venv/installed ## put MURA under DVC: make mura ARCHIVE=<zip, folder or s3:// URL> TERMS=accepted
 	python -m components.adopt --archive "$(ARCHIVE)" $(if $(filter accepted,$(TERMS)),--accept-terms)

@@ -8,6 +8,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from bonexray.errors import ConfigError
+from bonexray.kubeflow_config import KubeflowConfig
 from bonexray.release_config import ReleaseConfig
 from bonexray.section import Positive, Section
 
@@ -211,6 +212,7 @@ SECTIONS: dict[str, type[Section]] = {
     "search": SearchConfig,
     "evaluate": EvaluateConfig,
     "register": RegisterConfig,
+    "kubeflow": KubeflowConfig,
     "release": ReleaseConfig,
 }
 

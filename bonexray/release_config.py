@@ -4,22 +4,20 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from bonexray.section import Positive, Section
-
-_DNS_LABEL = r"^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$"
+from bonexray.section import DNS_LABEL, Positive, Section
 
 
 class ClusterConfig(Section):
     """Where the champion stands on a cluster, and how it is given room there."""
 
-    name: Annotated[str, Field(pattern=_DNS_LABEL)]
+    name: Annotated[str, Field(pattern=DNS_LABEL)]
     """Of the InferenceService and of what stands beside it."""
-    namespace: Annotated[str, Field(pattern=_DNS_LABEL)]
+    namespace: Annotated[str, Field(pattern=DNS_LABEL)]
     image: Annotated[str, Field(pattern=r"^\S+@sha256:[0-9a-f]{64}$")]
     """Of the predictor, by digest: a tag can be moved."""
     store: Annotated[str, Field(pattern=r"^(s3|pvc)://[^/\s]+(/[^/\s]+)*$")]
     """A copy of the release folder: `s3://bucket/prefix`, or `pvc://claim/folder`."""
-    trust_config_map: Annotated[str, Field(pattern=_DNS_LABEL)]
+    trust_config_map: Annotated[str, Field(pattern=DNS_LABEL)]
     """ConfigMap that holds what signatures are verified with, under the key `release.pub`. It is
     made by hand, once: what vouches for a bundle does not come by the bundle's way."""
     canary_percent: Annotated[int, Field(ge=0, le=99)]

@@ -4,6 +4,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+DNS_LABEL = r"^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$"
+"""What Kubernetes takes for a name."""
 Positive = Annotated[int, Field(gt=0)]
 
 
