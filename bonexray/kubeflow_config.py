@@ -46,7 +46,9 @@ class KubeflowConfig(Section):
     retries: Annotated[int, Field(ge=0, le=10)]
     """Of the steps whose failure may be the cluster's."""
     timeout_hours: Positive
-    """Of a whole run."""
+    """Of each step. A run that a step's timeout ends is closed with its reports."""
+    deadline_hours: Positive
+    """Of a whole run, after which nothing of it runs, its closing neither."""
     keep_days: Positive
     """A finished run's pods and its volume; its artefacts stay."""
 
@@ -54,4 +56,10 @@ class KubeflowConfig(Section):
     def _nodes_share_a_volume(self) -> "KubeflowConfig":
         if self.nodes > 1 and not (self.volume and self.gpus):
             raise ValueError(f"nodes = {self.nodes} without a volume that they share, and gpus")
+        return self
+
+    @model_validator(mode="after")
+    def _a_step_ends_before_its_run(self) -> "KubeflowConfig":
+        if self.deadline_hours <= self.timeout_hours:
+            raise ValueError(f"deadline_hours not above timeout_hours = {self.timeout_hours}")
         return self

@@ -1,43 +1,51 @@
 """The flow as a Kubeflow pipeline, to be read aloud.
 
-1. Simulate an archive.        5. Train each network, side by side.
-2. Ingest it.                  6. Evaluate them, write the chosen one's bundle.
-3. Validate it.                7. Register the bundle as the candidate.
-4. Resolve the augmentation.
+1. Simulate an archive, or take the one under DVC.    5. Train each network, side by side.
+2. Ingest it.                                         6. Evaluate them; a gate may stop the run.
+3. Validate it; a gate may stop the run.              7. Register the bundle as the candidate.
+4. Resolve the augmentation.                          Last, and always: leave the reports.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from kfp import dsl
 from kfp.dsl import PipelineTask
 
-from pipeline import steps
+from bonexray.kubeflow_config import KubeflowConfig
+from pipeline import guards, pods, steps
+from pipeline.closing import EVALUATION, VALIDATION
+from pipeline.sources import Sources
+
+PIPELINE = "bonexray"
+"""Its name on a server."""
 
 
-class Prepared(NamedTuple):
-    """The outputs that training starts from."""
-
-    dataset: Any
-    validated: Any
-    policy: Any
-
-
-def build_pipeline(params: dict[str, Any], image: str) -> Callable[..., Any]:
+def build_pipeline(
+    params: dict[str, Any], config: KubeflowConfig, image: str, sources: Sources
+) -> Callable[..., Any]:
     """The pipeline whose inputs default to the sections of params.yaml.
 
     Args:
         params: params.yaml as read.
+        config: its section `kubeflow`.
         image: the image that every step runs in, best by digest.
+        sources: what the flow starts from.
 
     Returns:
         What kfp compiles or runs. Its input `commit` has no default: whoever submits a run says
         which code the image holds.
     """
 
-    @dsl.pipeline(name="bonexray", description="Archive to registered candidate")
+    @dsl.pipeline(
+        name=PIPELINE,
+        description="Archive to registered candidate",
+        pipeline_config=_pipeline_config(config),
+    )
     def bonexray(
         commit: str,
+        data: str = sources.data,
         simulate: dict[str, Any] = params["simulate"],
         ingest: dict[str, Any] = params["ingest"],
         validate: dict[str, Any] = params["validate"],
@@ -46,56 +54,148 @@ def build_pipeline(params: dict[str, Any], image: str) -> Callable[..., Any]:
         train: dict[str, Any] = params["train"],
         evaluate: dict[str, Any] = params["evaluate"],
         register: dict[str, Any] = params["register"],
+        gpu_type: str = config.gpu_type,
+        gpus: str = str(config.gpus),
+        node_selector: dict[str, Any] = config.node_selector,
+        tolerations: list[Any] = list(config.tolerations),  # noqa: B006  (an input's default)
     ) -> None:
-        prepared = prepare(image, simulate, ingest, validate, augment)
-        learn(image, prepared, commit, archs, train, evaluate, register)
+        flow = Flow(config=config, image=image, sources=sources, commit=commit, data=data)
+        place = {"gpu_type": gpu_type, "gpus": gpus} | {
+            "node_selector": node_selector,
+            "tolerations": tolerations,
+        }
+        closing = flow.settled(guards.close(workspace=_WORKSPACE), "Leave the reports")
+        closing.set_caching_options(False)
+        with dsl.ExitHandler(closing, name="flow"):
+            prepared = flow.prepare(simulate, ingest, validate, augment)
+            models = flow.train(archs, train, prepared, place)
+            flow.judge(archs, evaluate, register, prepared, models)
 
     return bonexray  # type: ignore[no-any-return]  # kfp's decorator
 
 
-def prepare(image: str, simulate: Any, ingest: Any, validate: Any, augment: Any) -> Prepared:
-    """Steps 1 to 4. Settings are pipeline inputs."""
-    simulated = steps.simulate(params=simulate)
-    ingested = steps.ingest(params=ingest, archive=simulated.outputs["out"])
-    dataset = ingested.outputs["out"]
-    checked = steps.validate(params=validate, dataset=dataset)
-    validated = checked.outputs["out"]
-    resolved = steps.augment(params=augment, dataset=dataset, validated=validated)
-    show(simulated, "Simulate an archive", image)
-    show(ingested, "Ingest it", image)
-    show(checked, "Validate it", image)
-    show(resolved, "Resolve the augmentation", image)
-    return Prepared(dataset, validated, resolved.outputs["out"])
+_WORKSPACE = dsl.WORKSPACE_PATH_PLACEHOLDER
 
 
-def learn(
-    image: str,
-    prepared: Prepared,
-    commit: Any,
-    archs: Any,
-    train: Any,
-    evaluate: Any,
-    register: Any,
-) -> None:
-    """Steps 5 to 7. Settings are pipeline inputs."""
-    with dsl.ParallelFor(archs, name="each-network") as arch:
-        trained = steps.train(params=train, arch=arch, **prepared._asdict())
-    evaluated = steps.evaluate(
-        params=evaluate,
-        archs=archs,
-        commit=commit,
-        dataset=prepared.dataset,
-        validated=prepared.validated,
-        models=dsl.Collected(trained.outputs["out"]),
+def _pipeline_config(config: KubeflowConfig) -> dsl.PipelineConfig:
+    return dsl.PipelineConfig(
+        workspace=dsl.WorkspaceConfig(size=f"{config.workspace_gib}Gi"),
+        ttl_seconds_after_finished=config.keep_days * 86400,
+        active_deadline_seconds=config.deadline_hours * 3600,
     )
-    registered = steps.register(
-        params=register, bundle=evaluated.outputs["out"], report=evaluated.outputs["report"]
-    )
-    show(trained, "Train a network", image)
-    show(evaluated, "Evaluate", image)
-    show(registered, "Register the candidate", image)
 
 
-def show(task: PipelineTask, name: str, image: str) -> None:
-    """Give a task the name that the Kubeflow UI shows, and its image."""
-    task.set_display_name(name).set_container_image(image)
+@dataclass(frozen=True, kw_only=True)
+class Flow:
+    """The tasks of one pipeline. What is typed Any is an input of it, or a task's output."""
+
+    config: KubeflowConfig
+    image: str
+    sources: Sources
+    commit: Any
+    data: Any
+
+    def prepare(self, simulate: Any, ingest: Any, validate: Any, augment: Any) -> dict[str, Any]:
+        """Steps 1 to 4. Returns what training reads, by its flags."""
+        ingested = steps.ingest(params=ingest, archive=self._archive(simulate), **self._versions())
+        dataset = ingested.outputs["out"]
+        checked = steps.validate(
+            params=validate, dataset=dataset, **self._champion(), **self._versions()
+        )
+        validated = checked.outputs["out"]
+        resolved = steps.augment(
+            params=augment, dataset=dataset, validated=validated, **self._versions()
+        ).after(self._gate(VALIDATION, checked))
+        pods.try_again(self.settled(ingested, "Ingest it"), self.config)
+        pods.give_room(ingested, self.config)
+        pods.give_room(self.settled(checked, "Validate it"), self.config)
+        self.settled(resolved, "Resolve the augmentation")
+        return {"dataset": dataset, "validated": validated, "policy": resolved.outputs["out"]}
+
+    def train(
+        self, archs: Any, train: Any, prepared: dict[str, Any], place: dict[str, Any]
+    ) -> dsl.Collected:
+        """Step 5. Returns the trained networks."""
+        with dsl.ParallelFor(archs, name="each-network") as arch:
+            trained = self._training(arch, train, prepared, place)
+        pods.try_again(self.settled(trained, "Train a network"), self.config)
+        pods.tell_places(trained, self.config)
+        pods.mount_volume(trained, self.config)
+        return dsl.Collected(trained.outputs["out"])
+
+    def judge(
+        self,
+        archs: Any,
+        evaluate: Any,
+        register: Any,
+        prepared: dict[str, Any],
+        models: dsl.Collected,
+    ) -> None:
+        """Steps 6 and 7."""
+        evaluated = steps.evaluate(
+            params=evaluate,
+            archs=archs,
+            dataset=prepared["dataset"],
+            validated=prepared["validated"],
+            models=models,
+            **self._champion(),
+            **self._versions(),
+        )
+        registered = steps.register(
+            params=register,
+            bundle=evaluated.outputs["out"],
+            report=evaluated.outputs["report"],
+            **self._versions(),
+        ).after(self._gate(EVALUATION, evaluated))
+        pods.give_room(self.settled(evaluated, "Evaluate"), self.config)
+        pods.try_again(self.settled(registered, "Register the candidate"), self.config)
+        pods.tell_places(registered, self.config)
+
+    def settled(self, task: PipelineTask, name: str) -> PipelineTask:
+        """The task with what every task gets."""
+        return pods.settle(task, name, self.image, self.config)
+
+    def _archive(self, simulate: Any) -> Any:
+        if self.sources.archive is not None:
+            return dsl.importer(
+                artifact_uri=self.sources.archive, artifact_class=dsl.Dataset, reimport=False
+            ).output
+        simulated = steps.simulate(params=simulate, commit=self.commit)
+        return self.settled(simulated, "Simulate an archive").outputs["out"]
+
+    def _champion(self) -> dict[str, Any]:
+        if self.sources.champion is None:
+            return {"champion": {}}
+        imported = dsl.importer(
+            artifact_uri=self.sources.bundle, artifact_class=dsl.Model, reimport=False
+        )
+        return {"champion": self.sources.champion.model_dump(), "bundle": imported.output}
+
+    def _versions(self) -> dict[str, Any]:
+        return {"commit": self.commit, "data": self.data}
+
+    def _gate(self, name: str, judged: PipelineTask) -> PipelineTask:
+        gate = guards.gate(
+            name=name,
+            refusal=judged.outputs["Output"],
+            report=judged.outputs["report"],
+            workspace=_WORKSPACE,
+        )
+        gate.set_caching_options(False)
+        return self.settled(gate, f"Gate of the {name}")
+
+    def _training(
+        self, arch: Any, train: Any, prepared: dict[str, Any], place: dict[str, Any]
+    ) -> PipelineTask:
+        """One network, in this task's own pod or in those that it starts on several nodes."""
+        inputs = {"params": train, "arch": arch, **prepared, **self._versions()}
+        if self.config.nodes > 1:
+            cluster = self.config.model_dump(mode="json") | {"image": self.image}
+            trained = steps.train_on_nodes(cluster=cluster, **place, **inputs)
+            pods.name_itself(trained)
+            return trained
+        trained = steps.train(gpu_type=place["gpu_type"], gpus=place["gpus"], **inputs)
+        pods.give_room(trained, self.config)
+        pods.give_gpus(trained, **place)
+        pods.share_memory(trained, self.config)
+        return trained

@@ -5,7 +5,6 @@ Its runtime `torch-distributed` gives torchrun the nodes' addresses; the step is
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,78 +13,105 @@ import yaml
 from bonexray.artifacts import whole_file
 from bonexray.config import Arch, TrainConfig, read_section
 from bonexray.errors import ConfigError
+from bonexray.kubeflow_config import KubeflowConfig
+from pipeline.pods import KEYS, PLACES, USER
 
-_MOUNT = "/flow"
+DATASET, VALIDATED, POLICY = "data/dataset", "data/validated", "data/policy"
+"""Where the nodes read, below the folder of the volume."""
+MODELS = "models"
+"""Where they write, each network in a folder of its own."""
+API_VERSION = "trainer.kubeflow.org/v1alpha1"
+_FLOW, _VOLUME = "/flow", "/volume"
 _CONTAINER = "node"  # of the runtime, and of its job
 
 
-def render_trainjob(
-    params: Path, arch: Arch, nodes: int, image: str, claim: str, out: Path
-) -> None:
-    """Write the manifest.
+def render_trainjob(params: Path, arch: Arch, cluster: KubeflowConfig, out: Path) -> None:
+    """Write the manifest of a training on data that lies at the volume's root.
 
     Args:
         params: params.yaml; its `train.processes` are spread over the nodes, one a GPU.
         arch: the network.
-        nodes: how many.
-        image: of the steps, best by digest.
-        claim: PersistentVolumeClaim of the volume, ReadWriteMany.
+        cluster: how many nodes, and what they mount.
         out: YAML file to write.
+
+    Raises:
+        ConfigError: the processes cannot be spread evenly, or there is no volume.
+    """
+    config = read_section(str(params), TrainConfig)
+    if not cluster.volume:
+        raise ConfigError("kubeflow.volume is empty, expected the name of a PersistentVolumeClaim")
+    manifest = train_job(config, arch, cluster, f"bonexray-{arch}", "")
+    with whole_file(out) as partial:
+        partial.write_text(yaml.safe_dump(manifest, sort_keys=False), encoding="utf-8")
+    print(f"pipeline: {arch} in {config.processes} processes on {cluster.nodes} nodes -> {out}")
+
+
+def train_job(
+    config: TrainConfig, arch: Arch, cluster: KubeflowConfig, name: str, folder: str
+) -> dict[str, Any]:
+    """The manifest.
+
+    Args:
+        config: of the training.
+        arch: the network.
+        cluster: how many nodes, and what they mount.
+        name: of the job.
+        folder: of the volume, laid out as in dvc.yaml.
 
     Raises:
         ConfigError: the processes cannot be spread evenly.
     """
-    config = read_section(str(params), TrainConfig)
-    per_node, left_over = divmod(config.processes, nodes) if nodes > 0 else (0, 1)
+    per_node, left_over = divmod(config.processes, cluster.nodes)
     if left_over or not per_node:
         raise ConfigError(
-            f"{params}: train.processes = {config.processes}, of all nodes together, on --nodes "
-            f"{nodes}; expected the same number on each node, at least one"
+            f"train.processes = {config.processes}, of all nodes together, on {cluster.nodes} "
+            "nodes; expected the same number on each node, at least one"
         )
-    if not claim:
-        raise ConfigError("--claim is empty, expected the name of a PersistentVolumeClaim")
-    manifest = {
-        "apiVersion": "trainer.kubeflow.org/v1alpha1",
+    return {
+        "apiVersion": API_VERSION,
         "kind": "TrainJob",
-        "metadata": {"name": f"bonexray-{arch}"},
+        "metadata": {"name": name},
         "spec": {
             "runtimeRef": {"name": "torch-distributed"},
             "trainer": {
-                "image": image,
+                "image": cluster.image,
                 "command": ["torchrun"],
                 "args": ["-m", "components.train", *_flags(config, arch)],
-                "numNodes": nodes,
+                "numNodes": cluster.nodes,
                 "numProcPerNode": per_node,
-                "resourcesPerNode": {"limits": {"nvidia.com/gpu": per_node}},
-                "env": _environment(),
+                "resourcesPerNode": {"limits": {cluster.gpu_type: per_node}},
+                "env": _environment(cluster),
             },
             "runtimePatches": [
-                {"manager": "bonexray", "trainingRuntimeSpec": _with_pod(_pod(claim))}
+                {
+                    "manager": "bonexray",
+                    "trainingRuntimeSpec": _with_pod(_pod(cluster, folder)),
+                }
             ],
         },
     }
-    with whole_file(out) as partial:
-        partial.write_text(yaml.safe_dump(manifest, sort_keys=False), encoding="utf-8")
-    print(f"pipeline: {arch} in {config.processes} processes on {nodes} nodes -> {out}")
 
 
 def _flags(config: TrainConfig, arch: Arch) -> list[str]:
     return [
         *("--params", json.dumps(config.model_dump())),
         *("--arch", arch),
-        *("--dataset", f"{_MOUNT}/data/dataset"),
-        *("--validated", f"{_MOUNT}/data/validated"),
-        *("--policy", f"{_MOUNT}/data/policy"),
-        *("--out", f"{_MOUNT}/models/{arch}"),
+        *("--dataset", f"{_FLOW}/{DATASET}"),
+        *("--validated", f"{_FLOW}/{VALIDATED}"),
+        *("--policy", f"{_FLOW}/{POLICY}"),
+        *("--out", f"{_FLOW}/{MODELS}/{arch}"),
     ]
 
 
-def _environment() -> list[dict[str, str]]:
-    """Where the nodes find start weights, and the registry that is set here."""
-    places = {"TORCH_HOME": f"{_MOUNT}/torch"}
-    if registry := os.environ.get("MLFLOW_TRACKING_URI"):
-        places["MLFLOW_TRACKING_URI"] = registry
-    return [{"name": name, "value": value} for name, value in places.items()]
+def _environment(cluster: KubeflowConfig) -> list[dict[str, Any]]:
+    """Where the nodes find start weights and the registry, and with which keys."""
+    start: list[dict[str, Any]] = [{"name": "TORCH_HOME", "value": f"{_VOLUME}/torch"}]
+    references = [("configMapKeyRef", cluster.config_map, key) for key in PLACES]
+    references += [("secretKeyRef", cluster.secret, key) for key in KEYS]
+    return start + [
+        {"name": key, "valueFrom": {kind: {"name": name, "key": key, "optional": True}}}
+        for kind, name, key in references
+    ]
 
 
 def _with_pod(pod: dict[str, Any]) -> dict[str, Any]:
@@ -94,16 +120,22 @@ def _with_pod(pod: dict[str, Any]) -> dict[str, Any]:
     return {"template": {"spec": {"replicatedJobs": [job]}}}
 
 
-def _pod(claim: str) -> dict[str, Any]:
+def _pod(cluster: KubeflowConfig, folder: str) -> dict[str, Any]:
+    flow = {"name": "volume", "mountPath": _FLOW} | ({"subPath": folder} if folder else {})
     mounts = [
-        {"name": "flow", "mountPath": _MOUNT},
+        flow,
+        {"name": "volume", "mountPath": _VOLUME},
         {"name": "shared-memory", "mountPath": "/dev/shm"},
     ]
+    memory = {"medium": "Memory", "sizeLimit": f"{cluster.shared_memory_gib}Gi"}
     return {
+        "nodeSelector": dict(cluster.node_selector),
+        "tolerations": list(cluster.tolerations),
+        "securityContext": {"runAsUser": USER, "runAsGroup": USER, "runAsNonRoot": True},
         "volumes": [
-            {"name": "flow", "persistentVolumeClaim": {"claimName": claim}},
+            {"name": "volume", "persistentVolumeClaim": {"claimName": cluster.volume}},
             # The GPUs of one node pass gradients through it; a container's own is 64 MB.
-            {"name": "shared-memory", "emptyDir": {"medium": "Memory"}},
+            {"name": "shared-memory", "emptyDir": memory},
         ],
         "containers": [{"name": _CONTAINER, "volumeMounts": mounts}],
     }

@@ -100,8 +100,9 @@ TINY: dict[str, Any] = {
         "memory_gib": 2,
         "shared_memory_gib": 1,
         "workspace_gib": 1,
-        "retries": 2,
+        "retries": 0,
         "timeout_hours": 1,
+        "deadline_hours": 2,
         "keep_days": 1,
     },
     "release": {

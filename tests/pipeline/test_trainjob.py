@@ -16,16 +16,14 @@ SCHEMA = ROOT.parent / "shared/schemas/trainer.kubeflow.org_trainjobs.yaml"
 @pytest.fixture
 def render(tiny_params: Path, tmp_path: Path):
     """Render with 8 processes over some nodes."""
-    params = yaml.safe_load(tiny_params.read_text())
-    params["train"]["processes"] = 8
-    tiny_params.write_text(yaml.safe_dump(params))
 
-    def call(nodes: int) -> dict[str, Any]:
+    def call(nodes: int, **cluster: Any) -> dict[str, Any]:
+        params = yaml.safe_load(tiny_params.read_text())
+        params["train"]["processes"] = 8
+        params["kubeflow"] |= {"nodes": nodes, "gpus": 1, "volume": "flow"} | cluster
+        tiny_params.write_text(yaml.safe_dump(params))
         out = tmp_path / "trainjob.yaml"
-        main(
-            ["trainjob", "--params", str(tiny_params), "--arch", "resnet50", "--claim", "flow"]
-            + ["--nodes", str(nodes), "--image", "steps@sha256:0", "--out", str(out)]
-        )
+        main(["trainjob", "--params", str(tiny_params), "--arch", "resnet50", "--out", str(out)])
         return yaml.safe_load(out.read_text())
 
     return call
@@ -74,13 +72,38 @@ def test_the_nodes_run_the_step_with_the_flags_of_dvc(render) -> None:
     assert {flag: value.removeprefix("/flow/") for flag, value in given.items()} == expected
 
 
-@pytest.mark.parametrize("nodes", [0, 3, 16])
+def test_the_nodes_get_places_and_keys_by_name_alone_and_the_room_of_the_settings(render) -> None:
+    toleration = {"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}
+    manifest = render(2, node_selector={"pool": "a100"}, tolerations=[toleration])
+    trainer = manifest["spec"]["trainer"]
+    plain = {entry["name"] for entry in trainer["env"] if "value" in entry}
+    assert plain == {"TORCH_HOME"}
+    references = [entry["valueFrom"] for entry in trainer["env"] if "valueFrom" in entry]
+    named = {reference["name"] for value in references for reference in value.values()}
+    assert named == {"bonexray-places", "bonexray-keys"}
+    (patch,) = manifest["spec"]["runtimePatches"]
+    (job,) = patch["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"]
+    pod = job["template"]["spec"]["template"]["spec"]
+    assert pod["nodeSelector"] == {"pool": "a100"}
+    assert pod["tolerations"] == [toleration]
+    assert pod["volumes"][1]["emptyDir"] == {"medium": "Memory", "sizeLimit": "1Gi"}
+
+
+def test_a_training_without_a_volume_is_refused(
+    render, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="1"):
+        render(1, volume="")
+    assert "kubeflow.volume is empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("nodes", [3, 16])
 def test_nodes_that_cannot_share_the_processes_evenly_are_refused(
     render, nodes: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit, match="1"):
         render(nodes)
     error = capsys.readouterr().err
-    assert f"train.processes = 8, of all nodes together, on --nodes {nodes}" in error
+    assert f"train.processes = 8, of all nodes together, on {nodes} nodes" in error
     assert error.count("\n") == 1
     assert not (tmp_path / "trainjob.yaml").exists()

@@ -1,0 +1,91 @@
+"""From params.yaml to what a Kubeflow Pipelines server takes."""
+
+import tempfile
+from itertools import dropwhile
+from pathlib import Path
+from typing import Any
+
+from kfp import compiler
+from kfp.compiler.compiler_utils import KubernetesManifestOptions
+
+from bonexray.artifacts import whole_file
+from bonexray.config import SECTIONS, read_params, read_section
+from bonexray.errors import ConfigError
+from bonexray.kubeflow_config import KubeflowConfig
+from pipeline.sources import find_sources
+from pipeline.training import PIPELINE, build_pipeline
+
+_RELEASE = Path("release")
+
+
+def read_checked(path: Path) -> dict[str, Any]:
+    """Read params.yaml as it stands.
+
+    Raises:
+        ConfigError: it holds a value that a step would refuse.
+    """
+    for section in SECTIONS.values():
+        read_section(str(path), section)
+    return read_params(path)
+
+
+def compile_pipeline(params: dict[str, Any], image: str, out: Path) -> None:
+    """Compile the flow to kfp's intermediate representation, as YAML.
+
+    Args:
+        params: params.yaml as read and checked.
+        image: of every step.
+        out: file to write; the same bytes for the same params, archive, champion and image.
+
+    Raises:
+        ConfigError: the processes of a training do not fit its GPUs, or as `find_sources`.
+    """
+    _compile(params, image, out)
+
+
+def compile_version(params: dict[str, Any], image: str, version: str, out: Path) -> None:
+    """Compile the flow to the objects Pipeline and PipelineVersion, for GitOps.
+
+    Args:
+        params: params.yaml as read and checked.
+        image: of every step.
+        version: name of the version.
+        out: file to write.
+
+    Raises:
+        ConfigError: as `compile_pipeline`.
+    """
+    options = KubernetesManifestOptions(
+        pipeline_name=PIPELINE,
+        pipeline_version_name=version,
+        pipeline_version_display_name=version,
+        namespace=KubeflowConfig.model_validate(params["kubeflow"]).namespace,
+        include_pipeline_manifest=True,
+    )
+    _compile(
+        params, image, out, kubernetes_manifest_format=True, kubernetes_manifest_options=options
+    )
+
+
+def _compile(params: dict[str, Any], image: str, out: Path, **options: Any) -> None:
+    config = KubeflowConfig.model_validate(params["kubeflow"])
+    _refuse_idle_gpus(config, params["train"]["processes"])
+    store = params["release"]["cluster"]["store"]
+    sources = find_sources(params["data"]["archive"], _RELEASE, store)
+    pipeline = build_pipeline(params, config, image, sources)
+    with tempfile.TemporaryDirectory() as folder, whole_file(out) as partial:
+        compiled = Path(folder) / "pipeline.yaml"  # kfp chooses the format by the ending
+        compiler.Compiler().compile(pipeline, str(compiled), **options)
+        lines = compiled.read_text(encoding="utf-8").splitlines(keepends=True)
+        # kfp's comment on top tells the inputs in another order each time.
+        text = "".join(dropwhile(lambda line: line.startswith("#"), lines))
+        partial.write_text(text, encoding="utf-8")
+
+
+def _refuse_idle_gpus(config: KubeflowConfig, processes: int) -> None:
+    wanted = config.gpus * config.nodes
+    if wanted and processes != wanted:
+        raise ConfigError(
+            f"train.processes = {processes} on kubeflow.gpus = {config.gpus} of each of "
+            f"kubeflow.nodes = {config.nodes}, expected {wanted}: one process a GPU"
+        )
