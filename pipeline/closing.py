@@ -11,8 +11,9 @@ VALIDATION, EVALUATION = "validation", "evaluation"
 _REPORTS = "reports"
 _BANNER_STYLE = "padding:.9rem 1.2rem;border-left:.5rem solid {edge};background:{back}"
 _BARE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>bonexray: a run</title></head>
-<body style="font: 16px/1.5 system-ui, sans-serif">
+<html lang="en"><head><meta charset="utf-8"><title>bonexray: a run</title>
+<style>body { font: 16px/1.5 system-ui, sans-serif; }</style></head>
+<body>
 <p>The run did not come to its first gate: see the log of the task that failed.</p></body></html>
 """
 

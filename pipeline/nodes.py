@@ -81,19 +81,21 @@ def _lay_out(inputs: Mapping[str, str], place: Path) -> None:
 
 
 class TrainJobs:
-    """The TrainJobs of one namespace, through the API of the cluster that this runs in."""
+    """The TrainJobs of one namespace, of the cluster that this runs in or KUBECONFIG names."""
 
     def __init__(self, namespace: str) -> None:
-        """Read the pod's own credentials; nothing is asked yet.
+        """Read the credentials; nothing is asked yet.
 
         Raises:
-            ClusterError: this does not run in a pod, or in one without credentials.
+            ClusterError: there are none.
         """
         settings = client.Configuration()
         try:
-            config.load_incluster_config(client_configuration=settings)
+            config.load_config(
+                config_file=os.environ.get("KUBECONFIG"), client_configuration=settings
+            )
         except config.ConfigException as error:
-            raise ClusterError(f"no credentials of a pod: {error}") from error
+            raise ClusterError(f"no cluster to train on: {error}") from error
         settings.retries = False
         self._api = client.CustomObjectsApi(client.ApiClient(settings))
         self._where = _OUTLINE | {"namespace": namespace}

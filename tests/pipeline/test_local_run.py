@@ -18,7 +18,8 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 RUN = """
 import sys
 from kfp import components, local
-local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root="outputs")
+local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root="outputs",
+           workspace_root="workspace")
 components.load_component_from_file("pipeline.yaml")(commit=sys.argv[1])
 """
 

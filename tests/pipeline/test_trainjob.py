@@ -1,4 +1,5 @@
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import yaml
 
 from bonexray.config import TrainConfig
 from pipeline.__main__ import main
+from pipeline.trainjob import API_VERSION
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = ROOT.parent / "shared/schemas/trainer.kubeflow.org_trainjobs.yaml"
@@ -32,12 +34,22 @@ def render(tiny_params: Path, tmp_path: Path):
 def test_the_manifest_is_a_train_job_as_published(render) -> None:
     if not SCHEMA.exists():
         pytest.skip("the published schemas are not beside this checkout")
-    versions = yaml.safe_load(SCHEMA.read_text())["spec"]["versions"]
     manifest = render(2)
-    group, version = manifest["apiVersion"].split("/")
-    schema = next(v["schema"]["openAPIV3Schema"] for v in versions if v["name"] == version)
-    assert group == yaml.safe_load(SCHEMA.read_text())["spec"]["group"]
-    jsonschema.validate(manifest, closed(schema))
+    assert manifest["apiVersion"].split("/")[0] == published()["spec"]["group"]
+    jsonschema.validate(manifest, schema_of_train_jobs())
+
+
+@cache
+def published() -> dict[str, Any]:
+    return yaml.safe_load(SCHEMA.read_text())  # type: ignore[no-any-return]
+
+
+@cache
+def schema_of_train_jobs() -> Any:
+    """As published, for the version that we write."""
+    version = API_VERSION.split("/")[1]
+    (found,) = (v for v in published()["spec"]["versions"] if v["name"] == version)
+    return closed(found["schema"]["openAPIV3Schema"])
 
 
 def closed(schema: Any) -> Any:
@@ -89,9 +101,7 @@ def test_the_nodes_get_places_and_keys_by_name_alone_and_the_room_of_the_setting
     assert pod["volumes"][1]["emptyDir"] == {"medium": "Memory", "sizeLimit": "1Gi"}
 
 
-def test_a_training_without_a_volume_is_refused(
-    render, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_training_without_a_volume_is_refused(render, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="1"):
         render(1, volume="")
     assert "kubeflow.volume is empty" in capsys.readouterr().err
