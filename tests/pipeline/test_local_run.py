@@ -1,46 +1,20 @@
 """The compiled graph, run whole on this machine, ends where `dvc repro` ends."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
 from bonexray.artifacts import sha256_file
-from pipeline.__main__ import main as compile_main
-
-ROOT = Path(__file__).parents[2]
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
-RUN = """
-import sys
-from kfp import components, local
-local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root="outputs",
-           workspace_root="workspace")
-components.load_component_from_file("pipeline.yaml")(commit=sys.argv[1])
-"""
+from tests.pipeline.local_run import run_pipeline
 
 
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory: pytest.TempPathFactory, tiny_workspace: Path) -> Path:
-    """What the pipeline's steps wrote, run in a process of its own with its own registry."""
+    """What the pipeline's steps wrote."""
     folder = tmp_path_factory.mktemp("kubeflow")
-    compile_main(["compile", "--params", str(tiny_workspace / "params.yaml")]
-                 + ["--out", str(folder / "pipeline.yaml")])  # fmt: skip
-    environment = dict(os.environ) | {
-        "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
-        "PYTHONPATH": str(ROOT),
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", RUN, COMMIT],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+    done = run_pipeline(folder, tiny_workspace / "params.yaml")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return folder / "outputs"
 
@@ -85,3 +59,20 @@ def test_the_kubeflow_ui_gets_the_report_its_figures_and_a_confusion_matrix(
     rows = [row["row"] for row in confusion["metadata"]["confusionMatrix"]["rows"]]
     assert sum(map(sum, rows)) == study["count"]
     assert sum(rows[1]) == study["abnormal"]
+
+
+def test_the_run_leaves_the_reports_of_its_gates_and_a_page(outputs: Path) -> None:
+    (page,) = outputs.rglob("close/page")
+    assert "Run succeeded." in page.read_text()
+    (reports,) = outputs.rglob("close/reports")
+    (report,) = outputs.rglob("evaluate/report")
+    assert (reports / "evaluation/gate.json").read_bytes() == (report / "gate.json").read_bytes()
+    assert (reports / "validation/report.json").exists()
+
+
+def test_the_kubeflow_ui_gets_validations_page_in_one_file(outputs: Path) -> None:
+    (page,) = outputs.rglob("validate/page")
+    text = page.read_text()
+    assert "Validation of the data" in text
+    assert 'src="data:image/png;base64,' in text
+    assert "../sheets" not in text

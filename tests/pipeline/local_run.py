@@ -1,0 +1,43 @@
+"""The compiled pipeline, run whole on this machine by kfp's subprocess runner."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from pipeline.__main__ import main
+
+ROOT = Path(__file__).parents[2]
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+_RUN = """
+import sys
+from kfp import components, local
+commit, caches = sys.argv[1], sys.argv[2] == "True"
+local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root="outputs",
+           workspace_root="workspace", enable_caching=caches, cache_root="cache")
+components.load_component_from_file("pipeline.yaml")(commit=commit)
+"""
+
+
+def run_pipeline(
+    folder: Path, params: Path, caches: bool = False
+) -> subprocess.CompletedProcess[str]:
+    """Compile and run, in a process of its own with its own registry.
+
+    Args:
+        folder: gets `outputs`, `workspace` and the registry.
+        params: params.yaml.
+        caches: whether a task with known inputs is taken from an earlier run in that folder.
+    """
+    main(["compile", "--params", str(params), "--out", str(folder / "pipeline.yaml")])
+    environment = dict(os.environ) | {
+        "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
+        "PYTHONPATH": str(ROOT),
+    }
+    return subprocess.run(
+        [sys.executable, "-c", _RUN, COMMIT, str(caches)],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
