@@ -11,6 +11,8 @@ from bonexray.store import BundleStore, Champion
 SIMULATED_ARCHIVE = "data/MURA-sim.zip"
 """What `simulate` writes in dvc.yaml."""
 _SIMULATED = "simulated"
+_STORE = "release.cluster.store, where the champion lies"
+_OBJECT_STORES = ("s3://", "gs://")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,11 +37,12 @@ def find_sources(archive: str, release: Path, store: str) -> Sources:
         store: the cluster's copy of it.
 
     Raises:
-        ConfigError: DVC does not know the archive, or keeps it where no cluster can fetch it.
+        ConfigError: DVC does not know the archive, or it or the champion lies where no cluster can
+            fetch it.
         BundleError: the pointer to the champion cannot be read.
     """
     champion = BundleStore(release).champion()
-    bundle = f"{store}/bundles/{champion.digest}" if champion else None
+    bundle = _fetchable(f"{store}/bundles/{champion.digest}", _STORE) if champion else None
     if archive == SIMULATED_ARCHIVE:
         return Sources(data=_SIMULATED, archive=None, champion=champion, bundle=bundle)
     return Sources(
@@ -64,6 +67,16 @@ def _address(archive: str) -> str:
     from dvc.exceptions import DvcException
 
     try:
-        return str(get_url(archive))
+        address = str(get_url(archive))
     except DvcException as error:
         raise ConfigError(f"data.archive = {archive!r}: DVC finds no address: {error}") from error
+    return _fetchable(address, f"DVC's default remote, where data.archive = {archive!r} lies")
+
+
+def _fetchable(address: str, named: str) -> str:
+    if not address.startswith(_OBJECT_STORES):
+        raise ConfigError(
+            f"{named}: {address} is nothing that Kubeflow fetches, expected one of "
+            f"{', '.join(_OBJECT_STORES)}"
+        )
+    return address

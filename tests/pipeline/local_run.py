@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from contextlib import chdir
 from pathlib import Path
 
 from pipeline.__main__ import main
@@ -29,7 +30,8 @@ def run_pipeline(
         params: params.yaml.
         caches: whether a task with known inputs is taken from an earlier run in that folder.
     """
-    main(["compile", "--params", str(params), "--out", str(folder / "pipeline.yaml")])
+    with chdir(folder):  # where nobody was made champion
+        main(["compile", "--params", str(params), "--out", "pipeline.yaml"])
     environment = dict(os.environ) | {
         "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
         "PYTHONPATH": str(ROOT),

@@ -15,9 +15,11 @@ from bonexray.bundle import open_bundle
 from bonexray.store import BundleStore, Champion
 from pipeline.__main__ import main
 from pipeline.pods import KEYS, PLACES
+from tests.conftest import TINY
 from tests.pipeline.two_sides import tasks_of
 
 ROOT = Path(__file__).parents[2]
+MD5 = "0123456789abcdef0123456789abcdef"
 GPU = {"gpus": 2, "volume": "flow", "node_selector": {"pool": "a100"}, "retries": 2}
 
 Params = dict[str, Any]
@@ -168,14 +170,7 @@ def test_several_nodes_train_as_a_train_job(compile_with) -> None:
 def test_an_archive_under_dvc_is_taken_by_the_address_that_carries_its_hash(
     compile_with, tmp_path: Path
 ) -> None:
-    md5 = "0123456789abcdef0123456789abcdef"
-    subprocess.run(["git", "init", "--quiet"], check=True)
-    subprocess.run(["dvc", "init", "--quiet"], check=True)
-    remote = ["remote", "add", "--default", "team", "s3://bucket/store"]
-    subprocess.run(["dvc", *remote, "--quiet"], check=True)
-    Path("data").mkdir()
-    out = {"outs": [{"md5": md5, "size": 3, "hash": "md5", "path": "MURA-v1.1.zip"}]}
-    Path("data/MURA-v1.1.zip.dvc").write_text(yaml.safe_dump(out))
+    track_archive("s3://bucket/store")
     documents = compile_with(data={"archive": "data/MURA-v1.1.zip"})
     assert "simulate" not in tasks_of(documents[0])
     (importer,) = (
@@ -184,8 +179,41 @@ def test_an_archive_under_dvc_is_taken_by_the_address_that_carries_its_hash(
         if "importer" in executor
     )
     address = importer["artifactUri"]["constant"]
-    assert address == f"s3://bucket/store/files/md5/{md5[:2]}/{md5[2:]}"
-    assert documents[0]["root"]["inputDefinitions"]["parameters"]["data"]["defaultValue"] == md5
+    assert address == f"s3://bucket/store/files/md5/{MD5[:2]}/{MD5[2:]}"
+    assert documents[0]["root"]["inputDefinitions"]["parameters"]["data"]["defaultValue"] == MD5
+
+
+def track_archive(remote: str) -> None:
+    """Make this folder one where DVC knows the archive, which need not be here."""
+    subprocess.run(["git", "init", "--quiet"], check=True)
+    subprocess.run(["dvc", "init", "--quiet"], check=True)
+    subprocess.run(["dvc", "remote", "add", "--quiet", "--default", "team", remote], check=True)
+    Path("data").mkdir()
+    out = {"outs": [{"md5": MD5, "size": 3, "hash": "md5", "path": "MURA-v1.1.zip"}]}
+    Path("data/MURA-v1.1.zip.dvc").write_text(yaml.safe_dump(out))
+
+
+def test_an_archive_where_no_cluster_can_fetch_it_is_refused(
+    compile_with, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    track_archive(str(tmp_path / "beside"))
+    with pytest.raises(SystemExit, match="1"):
+        compile_with(data={"archive": "data/MURA-v1.1.zip"})
+    error = capsys.readouterr().err
+    assert "is nothing that Kubeflow fetches, expected one of s3://, gs://" in error
+    assert error.count("\n") == 1
+
+
+def test_a_champion_on_a_volume_is_refused(
+    compile_with, bundle_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = BundleStore(tmp_path / "release")
+    digest = store.add(bundle_folder)
+    store.set_champion(Champion(model_name="bonexray", version="3", digest=digest))
+    cluster = TINY["release"]["cluster"] | {"store": "pvc://claim/release"}
+    with pytest.raises(SystemExit, match="1"):
+        compile_with(release={"cluster": cluster})
+    assert "release.cluster.store, where the champion lies: pvc://" in capsys.readouterr().err
 
 
 def test_the_champion_is_imported_by_digest_for_both_gates(

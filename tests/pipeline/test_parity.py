@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ Compiled = dict[str, Any]
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
     out = tmp_path_factory.mktemp("compiled") / "pipeline.yaml"
-    compile_main(["compile", "--params", str(ROOT / "params.yaml"), "--out", str(out)])
+    with chdir(out.parent):  # where nobody was made champion
+        compile_main(["compile", "--params", str(ROOT / "params.yaml"), "--out", str(out)])
     return next(yaml.safe_load_all(out.read_text()))  # type: ignore[no-any-return]
 
 
