@@ -4,9 +4,11 @@ data, split, code, weights      of the bundle's provenance
 verdict, figures, settings      of the release pack
 environment, DVC's hashes       of the files beside dvc.yaml, where the step runs
 runs, hardware                  of the trainings as MLflow was told
+Kubeflow's run                  of the environment of the step's pod
 """
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,8 @@ from bonexray.registry import (
     PACK_SHA256_TAG,
     PARAMS_SHA256_TAG,
     PARENT_RUN_TAG,
+    PIPELINE_RUN,
+    PIPELINE_RUN_TAG,
     TAG_PREFIX,
     TRAINING_SHA256_TAG,
     UNKNOWN,
@@ -73,6 +77,7 @@ def lineage_tags(
         PARAMS_SHA256_TAG: sha256_file(report / PARAMS_FILE),
         LOCK_SHA256_TAG: sha256_file(ENVIRONMENT_LOCK) if ENVIRONMENT_LOCK.is_file() else NONE,
         DVC_OUTS_TAG: json.dumps(stage_outs(DVC_LOCK)) if DVC_LOCK.is_file() else NONE,
+        PIPELINE_RUN_TAG: os.environ.get(PIPELINE_RUN, NONE),
         **_trainings(client, records),
     }
 

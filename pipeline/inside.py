@@ -9,12 +9,11 @@ from shutil import copytree
 
 from bonexray.artifacts import remove
 from bonexray.errors import GateError
+from bonexray.registry import PIPELINE_RUN
 from bonexray.store import BundleStore, Champion
 
 VOLUME = Path("/volume")
 """Where the claim `kubeflow.volume` is mounted."""
-RUN_ID = "BONEXRAY_RUN"
-"""Environment variable: id of the run, set where the volume is mounted."""
 
 
 def refusal_of(main: Callable[[list[str]], None], argv: list[str]) -> str:
@@ -66,7 +65,7 @@ def on_the_volume(arch: str, out: str) -> Iterator[str]:
         arch: the network.
         out: where the output has to be in the end.
     """
-    run = os.environ.get(RUN_ID)
+    run = os.environ.get(PIPELINE_RUN)  # told where the volume is mounted
     if run is None:
         yield out
         return

@@ -23,8 +23,9 @@ from bonexray.command import run_or_exit
 from bonexray.config import Arch, TrainConfig, read_section
 from bonexray.errors import ClusterError
 from bonexray.kubeflow_config import KubeflowConfig
+from bonexray.registry import PIPELINE_RUN
 from pipeline import trainjob
-from pipeline.inside import RUN_ID, VOLUME
+from pipeline.inside import VOLUME
 
 POLL_S = 10.0
 """Between two looks at a job."""
@@ -55,7 +56,7 @@ def train_on_nodes(
     def run() -> None:
         settings = KubeflowConfig.model_validate(cluster)
         training = read_section(json.dumps(params), TrainConfig)
-        run_id = os.environ[RUN_ID]
+        run_id = os.environ[PIPELINE_RUN]
         folder = f"runs/{run_id}/{arch}"
         place = VOLUME / folder
         _lay_out(inputs, place)

@@ -6,7 +6,8 @@ from kfp import kubernetes
 from kfp.dsl import PipelineTask
 
 from bonexray.kubeflow_config import KubeflowConfig
-from pipeline.inside import RUN_ID, VOLUME
+from bonexray.registry import PIPELINE_RUN
+from pipeline.inside import VOLUME
 
 USER = 10001
 """Of the images."""
@@ -17,8 +18,7 @@ KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY",
         "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")  # fmt: skip
 """Keys of the Secret `kubeflow.secret`, each optional."""
 
-RUN_LABEL = "metadata.labels['pipeline/runid']"
-"""Where a pod finds the id of its run."""
+_RUN_LABEL = "metadata.labels['pipeline/runid']"
 
 
 def settle(task: PipelineTask, name: str, image: str, config: KubeflowConfig) -> PipelineTask:
@@ -68,8 +68,7 @@ def mount_volume(task: PipelineTask, config: KubeflowConfig) -> None:
     if config.volume:
         kubernetes.mount_pvc(task, pvc_name=config.volume, mount_path=str(VOLUME))
         task.set_env_variable("TORCH_HOME", str(VOLUME / "torch"))
-        # From the pod and not as an input: another run may take this one's result from the cache.
-        kubernetes.use_field_path_as_env(task, RUN_ID, RUN_LABEL)
+        tell_run(task)
 
 
 def tell_places(task: PipelineTask, config: KubeflowConfig) -> None:
@@ -92,4 +91,9 @@ def name_itself(task: PipelineTask) -> None:
     """Tell a task its own pod, so that what it starts is the pod's and goes with it."""
     for name in ("name", "namespace", "uid"):
         kubernetes.use_field_path_as_env(task, f"POD_{name.upper()}", f"metadata.{name}")
-    kubernetes.use_field_path_as_env(task, RUN_ID, RUN_LABEL)
+    tell_run(task)
+
+
+def tell_run(task: PipelineTask) -> None:
+    """The id of its run, from the pod: as an input it would be in the cache's key."""
+    kubernetes.use_field_path_as_env(task, PIPELINE_RUN, _RUN_LABEL)

@@ -150,6 +150,7 @@ class Flow:
         pods.give_room(self.settled(evaluated, "Evaluate"), self.config)
         pods.try_again(self.settled(registered, "Register the candidate"), self.config)
         pods.tell_places(registered, self.config)
+        pods.tell_run(registered)
 
     def settled(self, task: PipelineTask, name: str) -> PipelineTask:
         """The task with what every task gets."""

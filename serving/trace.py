@@ -23,6 +23,7 @@ from bonexray.registry import (
     PACK_SHA256_TAG,
     PARAMS_SHA256_TAG,
     PARENT_RUN_TAG,
+    PIPELINE_RUN_TAG,
     SIGNATURE_TAG,
     TAG_PREFIX,
     TRAINING_SHA256_TAG,
@@ -157,6 +158,8 @@ def _runs(registry: Registry, evidence: Evidence, version: ModelVersion) -> Iter
         if name.startswith(TAG_PREFIX) and name != SIGNATURE_TAG:
             _same(f"run {version.run_id}, {name}", run.data.tags.get(name), name, version)
     yield f"run        {version.run_id}"
+    if (pipeline_run := version.tags.get(PIPELINE_RUN_TAG, NONE)) != NONE:
+        yield f"pipeline   Kubeflow run {pipeline_run}"
     parents = version.tags.get(PARENT_RUN_TAG, UNKNOWN).split("+")
     for record, parent in zip(evidence.trainings, parents, strict=False):
         if parent == UNKNOWN:

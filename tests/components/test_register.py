@@ -153,6 +153,15 @@ def test_a_run_that_kubeflow_opened_is_joined(
     assert registry.get_experiment_by_name("tiny") is None
 
 
+def test_a_version_names_the_kubeflow_run_that_registered_it(
+    registry: MlflowClient, flags: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BONEXRAY_RUN", "0f9e8d7c")
+    main(flags)
+    version = registry.get_model_version_by_alias("bonexray", "candidate")
+    assert version.tags["bonexray.pipeline_run"] == "0f9e8d7c"
+
+
 def test_an_altered_bundle_is_refused(
     registry: MlflowClient,
     flags: list[str],

@@ -47,7 +47,7 @@ def test_a_training_that_is_tried_again_finds_what_the_try_before_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inside, "VOLUME", tmp_path / "volume")
-    monkeypatch.setenv(inside.RUN_ID, "run-1")
+    monkeypatch.setenv("BONEXRAY_RUN", "run-1")
     out = tmp_path / "out"
     checkpoint = tmp_path / "volume/runs/run-1/.resnet18.checkpoint"
 
@@ -71,7 +71,7 @@ def test_a_training_that_is_tried_again_finds_what_the_try_before_left(
 def test_without_a_volume_a_training_writes_where_its_output_is(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.delenv(inside.RUN_ID, raising=False)
+    monkeypatch.delenv("BONEXRAY_RUN", raising=False)
     with on_the_volume("resnet18", "/an/output") as place:
         assert place == "/an/output"
 

@@ -40,6 +40,7 @@ def released(
     monkeypatch.chdir(folder)
     uri = f"sqlite:///{folder}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setenv("BONEXRAY_RUN", "0f9e8d7c")  # as in a pod of Kubeflow
     shutil.copyfile(tiny_params, "params.yaml")
     bundle, report = other_evaluation / "bundle", other_evaluation / "report"
     outs = {"bundle": bundle, "reports/evaluation": report}
@@ -67,7 +68,7 @@ def test_an_answer_is_traced_to_model_run_settings_code_and_data(
         release.main(["trace", subject])
         said = capsys.readouterr().out
         for link in ("approval", "signature", "bundle", "weights", "pack", "settings", "run",
-                     "training", "hardware", "code", "packages", "DVC", "data"):  # fmt: skip
+                     "training", "pipeline", "hardware", "code", "packages", "DVC", "data"):  # fmt: skip
             assert f"\n  {link} " in said
         assert "every link of bonexray version 1 holds" in said
 
