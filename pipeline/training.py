@@ -78,8 +78,10 @@ _WORKSPACE = dsl.WORKSPACE_PATH_PLACEHOLDER
 
 
 def _pipeline_config(config: KubeflowConfig) -> dsl.PipelineConfig:
+    # Gates and closing mount it one after the other. A server has no access mode of its own.
+    claim = dsl.KubernetesWorkspaceConfig(pvcSpecPatch={"accessModes": ["ReadWriteOnce"]})
     return dsl.PipelineConfig(
-        workspace=dsl.WorkspaceConfig(size=f"{config.workspace_gib}Gi"),
+        workspace=dsl.WorkspaceConfig(size=f"{config.workspace_gib}Gi", kubernetes=claim),
         ttl_seconds_after_finished=config.keep_days * 86400,
         active_deadline_seconds=config.deadline_hours * 3600,
     )

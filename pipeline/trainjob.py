@@ -131,11 +131,26 @@ def _pod(cluster: KubeflowConfig, folder: str) -> dict[str, Any]:
     return {
         "nodeSelector": dict(cluster.node_selector),
         "tolerations": list(cluster.tolerations),
-        "securityContext": {"runAsUser": USER, "runAsGroup": USER, "runAsNonRoot": True},
+        "securityContext": {
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "runAsNonRoot": True,
+            "fsGroup": USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
         "volumes": [
             {"name": "volume", "persistentVolumeClaim": {"claimName": cluster.volume}},
             # The GPUs of one node pass gradients through it; a container's own is 64 MB.
             {"name": "shared-memory", "emptyDir": memory},
         ],
-        "containers": [{"name": _CONTAINER, "volumeMounts": mounts}],
+        "containers": [
+            {
+                "name": _CONTAINER,
+                "volumeMounts": mounts,
+                "securityContext": {
+                    "allowPrivilegeEscalation": False,
+                    "capabilities": {"drop": ["ALL"]},
+                },
+            }
+        ],
     }

@@ -146,6 +146,8 @@ def test_a_run_has_a_deadline_a_life_a_workspace_and_its_steps_a_timeout_and_a_u
     assert config["activeDeadlineSeconds"] == 5 * 3600
     assert config["resourceTtlOnCompletion"] == 7 * 86400
     assert config["workspace"]["size"] == "1Gi"
+    claim = config["workspace"]["kubernetes"]["pvcSpecPatch"]
+    assert claim == {"accessModes": ["ReadWriteOnce"]}
     executors = documents[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     assert len(executors) == 10  # seven steps, two gates, the closing
     for pod in executors.values():

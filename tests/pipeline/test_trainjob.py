@@ -10,6 +10,7 @@ import yaml
 from bonexray.config import TrainConfig
 from pipeline.__main__ import main
 from pipeline.trainjob import API_VERSION
+from tests.pipeline.restricted import breaches
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = ROOT.parent / "shared/schemas/trainer.kubeflow.org_trainjobs.yaml"
@@ -98,6 +99,7 @@ def test_the_nodes_get_places_and_keys_by_name_alone_and_the_room_of_the_setting
     pod = job["template"]["spec"]["template"]["spec"]
     assert pod["nodeSelector"] == {"pool": "a100"}
     assert pod["tolerations"] == [toleration]
+    assert breaches(pod) == []
     assert pod["volumes"][1]["emptyDir"] == {"medium": "Memory", "sizeLimit": "1Gi"}
 
 
