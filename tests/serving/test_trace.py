@@ -68,7 +68,8 @@ def test_an_answer_is_traced_to_model_run_settings_code_and_data(
         release.main(["trace", subject])
         said = capsys.readouterr().out
         for link in ("approval", "signature", "bundle", "weights", "pack", "settings", "run",
-                     "training", "pipeline", "hardware", "code", "packages", "DVC", "data"):  # fmt: skip
+                     "training", "pipeline", "hardware", "code", "packages", "DVC",
+                     "data"):  # fmt: skip
             assert f"\n  {link} " in said
         assert "every link of bonexray version 1 holds" in said
 
