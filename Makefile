@@ -1,4 +1,4 @@
-.PHONY: help demo test test-slow check serve lock mura profile-mura recipe-seed clean
+.PHONY: help demo test test-slow test-containers check serve images lock mura profile-mura recipe-seed clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3.11
@@ -33,6 +33,9 @@ test: .venv/installed ## run the tests
 test-slow: .venv/installed ## run the journeys that take long: kills, whole evaluations of odd inputs, a team on an S3 server
 	pytest -m slow
 
+test-containers: .venv/installed ## run the images and the pipeline in them: needs Docker, or root on Debian; 20 GB, 10 minutes
+	pytest -m containers --numprocesses=0 tests/containers
+
 check: .venv/installed ## lint, types, import contracts, lock file
 	ruff format --check .
 	ruff check .
@@ -41,6 +44,10 @@ check: .venv/installed ## lint, types, import contracts, lock file
 	cp requirements.lock .venv/resolved.lock
 	$(COMPILE) --all-extras --output-file .venv/resolved.lock
 	diff requirements.lock .venv/resolved.lock || (echo "requirements.lock is stale: make lock"; false)
+
+images: .venv/installed ## build the two images (BASE=, INDEX_URL=, CA_BUNDLE= for a closed network)
+	python -m pipeline.images $(if $(BASE),--base "$(BASE)") \
+		$(if $(INDEX_URL),--index-url "$(INDEX_URL)") $(if $(CA_BUNDLE),--ca-bundle "$(CA_BUNDLE)")
 
 serve: .venv/installed ## serve the approved model on http://127.0.0.1:8080
 	python -m serving

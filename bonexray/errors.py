@@ -15,6 +15,7 @@ BonexrayError
   ├── RegistryError  the model registry does not hold what was asked for
   ├── StoreError     a place of bundles that cannot be read, or holds what no bundle is
   ├── ClusterError   a Kubernetes API that cannot be reached, or refuses
+  ├── BuildError     an image that cannot be built or asked
   └── RecordsError   the records of decisions are torn or altered, or held by another decision
 
 Every message says what, which value, what was expected, and in which file or field. Anything
@@ -80,6 +81,10 @@ class StoreError(BonexrayError):
 
 class ClusterError(BonexrayError):
     """A Kubernetes API that cannot be reached, or that refuses."""
+
+
+class BuildError(BonexrayError):
+    """A container image that cannot be built, or asked what it holds."""
 
 
 class RecordsError(BonexrayError):
