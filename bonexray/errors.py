@@ -16,6 +16,7 @@ BonexrayError
   ├── StoreError     a place of bundles that cannot be read, or holds what no bundle is
   ├── ClusterError   a Kubernetes API that cannot be reached, or refuses
   ├── BuildError     an image that cannot be built or asked
+  ├── KubeflowError  a server of pipelines that cannot be used, or a run that failed
   └── RecordsError   the records of decisions are torn or altered, or held by another decision
 
 Every message says what, which value, what was expected, and in which file or field. Anything
@@ -85,6 +86,10 @@ class ClusterError(BonexrayError):
 
 class BuildError(BonexrayError):
     """A container image that cannot be built, or asked what it holds."""
+
+
+class KubeflowError(BonexrayError):
+    """A Kubeflow Pipelines server that cannot be used, or a run of the pipeline that failed."""
 
 
 class RecordsError(BonexrayError):

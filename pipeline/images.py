@@ -10,6 +10,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +19,12 @@ from cyclonedx.model.bom import Bom
 from cyclonedx.model.component import Component, ComponentType
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
+from packaging.utils import canonicalize_name
 
 from bonexray.artifacts import whole_file
 from bonexray.command import run_or_exit
 from bonexray.errors import BuildError
+from pipeline.versions import code_commit, is_changed
 
 IMAGES = {"bonexray-components": "components", "bonexray-serving": "serving"}
 """Name -> the folder of its Dockerfile and its lock file."""
@@ -61,18 +64,20 @@ def build(name: str, sources: Sources) -> str:
 
     Raises:
         BuildError: there is no Docker, it is not running or the build fails.
+        ConfigError: this is no git checkout, whose commit the image could say.
     """
     _CONTEXT_CA.parent.mkdir(exist_ok=True)
     if sources.ca_bundle:
         shutil.copyfile(sources.ca_bundle, _CONTEXT_CA)
     else:
         _CONTEXT_CA.write_bytes(b"")
-    commit = _commit()
+    commit = code_commit() + ("-dirty" if is_changed() else "")
     lock = Path(IMAGES[name]) / "requirements.lock"
     tagged = f"{name}:{commit[:12]}{'-dirty' if commit.endswith('-dirty') else ''}"
     arguments = {
         "BASE": sources.base,
         "INDEX_URL": sources.index_url,
+        "VERSION": _version(),
         "COMMIT": commit,
         "LOCK_SHA256": hashlib.sha256(lock.read_bytes()).hexdigest(),
     }
@@ -96,7 +101,9 @@ def bill_of(image: str) -> str:
             version=version,
             type=ComponentType.LIBRARY,
             bom_ref=f"{kind}:{name}=={version}",
-            purl=PackageURL(kind, "debian" if kind == "deb" else None, name, version),
+            purl=PackageURL("pypi", None, canonicalize_name(name), version)
+            if kind == "pypi"
+            else PackageURL(kind, "debian", name, version),
         )
         for kind, name, version in json.loads(told)
     ]
@@ -111,14 +118,9 @@ def size_mb(image: str) -> float:
     return int(told) / 1e6
 
 
-def _commit() -> str:
-    head = ["git", "rev-parse", "HEAD"]
-    try:
-        commit = subprocess.run(head, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise BuildError("not in a git checkout: no image could say its commit") from error
-    changed = subprocess.run(["git", "diff", "--quiet", "HEAD"]).returncode
-    return commit + ("-dirty" if changed else "")
+def _version() -> str:
+    project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return str(project["version"])
 
 
 def _docker(*words: str, quiet: bool = False) -> str:

@@ -25,8 +25,8 @@ _FLOW, _VOLUME = "/flow", "/volume"
 _CONTAINER = "node"  # of the runtime, and of its job
 
 
-def render_trainjob(params: Path, arch: Arch, cluster: KubeflowConfig, out: Path) -> None:
-    """Write the manifest of a training on data that lies at the volume's root.
+def render_trainjob(params: Path, arch: Arch, cluster: KubeflowConfig, out: Path) -> str:
+    """Write the manifest of a training on data that lies at the volume's root, and say so.
 
     Args:
         params: params.yaml; its `train.processes` are spread over the nodes, one a GPU.
@@ -43,7 +43,7 @@ def render_trainjob(params: Path, arch: Arch, cluster: KubeflowConfig, out: Path
     manifest = train_job(config, arch, cluster, f"bonexray-{arch}", "")
     with whole_file(out) as partial:
         partial.write_text(yaml.safe_dump(manifest, sort_keys=False), encoding="utf-8")
-    print(f"pipeline: {arch} in {config.processes} processes on {cluster.nodes} nodes -> {out}")
+    return f"{arch} in {config.processes} processes on {cluster.nodes} nodes -> {out}"
 
 
 def train_job(

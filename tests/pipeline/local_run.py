@@ -10,6 +10,16 @@ from pipeline.__main__ import main
 
 ROOT = Path(__file__).parents[2]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+SAME = [
+    ("data/dataset", "images.npy"),
+    ("data/dataset", "index.parquet"),
+    ("data/validated", "manifest.parquet"),
+    ("data/policy", "policy.json"),
+    ("models/resnet18", "weights.safetensors"),
+    ("models/resnet18", "history.csv"),
+    ("bundle", "model.onnx"),
+]
+"""What must be the same bytes, wherever the flow runs: where DVC has it, and the file."""
 _RUN = """
 import sys
 from kfp import components, local

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from bonexray.artifacts import sha256_file
-from tests.pipeline.local_run import run_pipeline
+from tests.pipeline.local_run import SAME, run_pipeline
 
 
 @pytest.fixture(scope="module")
@@ -19,18 +19,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory, tiny_workspace: Path) -> P
     return folder / "outputs"
 
 
-@pytest.mark.parametrize(
-    ("output", "file"),
-    [
-        ("data/dataset", "images.npy"),
-        ("data/dataset", "index.parquet"),
-        ("data/validated", "manifest.parquet"),
-        ("data/policy", "policy.json"),
-        ("models/resnet18", "weights.safetensors"),
-        ("models/resnet18", "history.csv"),
-        ("bundle", "model.onnx"),
-    ],
-)
+@pytest.mark.parametrize(("output", "file"), SAME)
 def test_the_digests_are_those_of_dvc_repro(
     outputs: Path, tiny_workspace: Path, output: str, file: str
 ) -> None:

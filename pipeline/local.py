@@ -1,0 +1,119 @@
+"""The compiled pipeline on this machine, by kfp's own runners, in processes or in containers.
+
+kfp takes a container that is gone before it is asked for done. So what a run left is looked at.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from kfp import components, local
+
+from bonexray.artifacts import remove
+from bonexray.errors import ConfigError, KubeflowError
+from pipeline.compiling import compile_pipeline
+from pipeline.pods import KEYS, PLACES, USER
+
+_PASSED_ON = (*PLACES, *KEYS, "OMP_NUM_THREADS")
+_FAILED = re.compile(r"Inner task failed: \S*?'([^']+)'")
+_WITHOUT_FILE = ("system.Metrics", "system.ClassificationMetrics")
+_DONE = "executor_output.json"
+"""What kfp's executor writes last in a task's folder."""
+
+
+def run_locally(params: dict[str, Any], commit: str, image: str | None, out: Path) -> None:
+    """Compile and run the whole flow.
+
+    Args:
+        params: params.yaml as read and checked.
+        commit: of the code.
+        image: of the steps, by a name that the Docker engine here knows; None runs them in this
+            environment.
+        out: folder for `pipeline.yaml`, `outputs` and `workspace`; what it holds of them is
+            replaced.
+
+    Raises:
+        ConfigError: in containers, MLFLOW_TRACKING_URI names no server.
+        KubeflowError: a task failed, or what it should have written is not there.
+    """
+    _refuse_lost_registry(image)
+    out = out.absolute()
+    for name in ("outputs", "workspace"):
+        remove(out / name)
+        (out / name).mkdir(parents=True)
+        (out / name).chmod(0o777)  # for the user of the image
+    compile_pipeline(params, image or params["kubeflow"]["image"], out / "pipeline.yaml")
+    os.umask(0)  # kfp makes the folders that the containers write to
+    local.init(
+        runner=_in_containers() if image else local.SubprocessRunner(use_venv=False),
+        pipeline_root=str(out / "outputs"),
+        workspace_root=str(out / "workspace"),
+    )
+    failed = ""
+    try:
+        components.load_component_from_file(str(out / "pipeline.yaml"))(commit=commit)
+    except (RuntimeError, ValueError) as error:  # ValueError: an output it was sure of is not there
+        found = _FAILED.search(str(error))
+        failed = found[1] if found else str(error)
+    compiled = next(yaml.safe_load_all((out / "pipeline.yaml").read_text(encoding="utf-8")))
+    for problem in lost(compiled, out / "outputs", failed):
+        raise KubeflowError(problem)
+    if failed:
+        raise KubeflowError(f"task {failed} failed: its log is above, reports are in {out}/outputs")
+
+
+def lost(compiled: dict[str, Any], outputs: Path, failed: str) -> Iterator[str]:
+    """What tasks that count as done did not write, a sentence each.
+
+    Args:
+        compiled: the pipeline.
+        outputs: folder of its runs.
+        failed: the task that failed by its own exit status; none when the run succeeded.
+    """
+    for name, component in compiled["components"].items():
+        task = name.removeprefix("comp-")
+        declared = [
+            artifact
+            for artifact, defined in component.get("outputDefinitions", {})
+            .get("artifacts", {})
+            .items()
+            if defined["artifactType"]["schemaTitle"] not in _WITHOUT_FILE
+        ]
+        if "executorLabel" not in component or task == failed:
+            continue
+        for folder in sorted([*outputs.glob(f"*/{task}"), *outputs.glob(f"*/for-loop-*/{task}")]):
+            if not (folder / _DONE).exists():
+                yield (
+                    f"task {task}: it wrote no {_DONE}, and kfp took it for done: its container "
+                    "was lost (killed, out of memory?)"
+                )
+            for artifact in () if failed else sorted(declared):
+                if not (folder / artifact).exists():
+                    yield f"task {task}: its output {artifact!r} is missing: {folder / artifact}"
+
+
+def _in_containers() -> local.DockerRunner:
+    """As a cluster runs them: another user, a root that is read-only, no rights."""
+    user = os.getuid() or USER
+    return local.DockerRunner(
+        user=f"{user}:{user}",
+        read_only=True,
+        cap_drop=["ALL"],
+        security_opt=["no-new-privileges"],
+        tmpfs={"/tmp": "mode=1777"},
+        shm_size="1g",
+        network_mode="host",  # to reach a registry on loopback
+        environment={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
+    )
+
+
+def _refuse_lost_registry(image: str | None) -> None:
+    registry = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if image and not registry.startswith("http"):
+        raise ConfigError(
+            f"MLFLOW_TRACKING_URI = {registry!r}: a container's own file would be lost with it, "
+            "expected the address of a server (mlflow server)"
+        )
