@@ -1,8 +1,11 @@
 """Which code a run is of."""
 
+import re
 import subprocess
 
 from bonexray.errors import ConfigError
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def code_commit() -> str:
@@ -19,5 +22,28 @@ def code_commit() -> str:
 
 
 def is_changed() -> bool:
-    """Whether tracked files differ from HEAD."""
-    return subprocess.run(["git", "diff", "--quiet", "HEAD"]).returncode != 0
+    """Whether tracked files differ from HEAD, besides the settings and DVC's lock."""
+    code = [".", ":!params.yaml", ":!dvc.lock"]
+    return subprocess.run(["git", "diff", "--quiet", "HEAD", "--", *code]).returncode != 0
+
+
+def submitted_commit(named: str | None) -> str:
+    """The commit that a run on a server says it is of.
+
+    Args:
+        named: by the user; None for HEAD, which the working directory must be at.
+
+    Raises:
+        ConfigError: it is no full commit id, or files were changed since HEAD.
+    """
+    if named is not None:
+        if not _COMMIT.fullmatch(named):
+            raise ConfigError(f"--commit {named!r}, expected 40 hexadecimal digits")
+        return named
+    commit = code_commit()
+    if is_changed():
+        raise ConfigError(
+            f"files differ from HEAD, {commit[:12]}, and the image holds a commit: commit them and "
+            "build the image anew, or name the image's commit by --commit"
+        )
+    return commit

@@ -1,0 +1,186 @@
+"""What a Kubeflow Pipelines server keeps for us: versions of the pipeline, runs, schedules."""
+
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+import kfp_server_api as api
+
+from bonexray.errors import KubeflowError
+from pipeline.wire import Wire
+
+_PAGE = 50
+
+
+class Server:
+    """One server, through a wire."""
+
+    def __init__(self, wire: Wire) -> None:
+        """Nothing is asked yet."""
+        self.wire = wire
+        self._runs = api.RunServiceApi(wire.client)
+        self._experiments = api.ExperimentServiceApi(wire.client)
+        self._pipelines = api.PipelineServiceApi(wire.client)
+        self._uploads = api.PipelineUploadServiceApi(wire.client)
+        self._recurring = api.RecurringRunServiceApi(wire.client)
+
+    def upload(
+        self, pipeline: str, version: str, package: Path, description: str
+    ) -> tuple[str, str]:
+        """Make sure that a version of a pipeline is there.
+
+        Args:
+            pipeline: its name.
+            version: its name: the same name is the same package.
+            package: compiled YAML.
+            description: for people.
+
+        Returns:
+            Ids of the pipeline and of the version.
+
+        Raises:
+            KubeflowError: the server does not take it.
+        """
+        found = self._find_version(pipeline, version)
+        if found is None:
+            pipeline_id = self._pipeline_id(pipeline)
+            what = f"version {version} of {pipeline}"
+            if pipeline_id is None:
+                upload = functools.partial(
+                    self._uploads.upload_pipeline, str(package), name=pipeline, **self.wire.place()
+                )
+                self.wire.make(f"pipeline {pipeline}", upload, lambda: self._pipeline_id(pipeline))
+                pipeline_id = self._pipeline_id(pipeline)
+            add = functools.partial(
+                self._uploads.upload_pipeline_version,
+                str(package),
+                name=version,
+                pipelineid=pipeline_id,
+                description=description,
+            )
+            self.wire.make(what, add, lambda: self._find_version(pipeline, version))
+            found = self._find_version(pipeline, version)
+        if found is None:
+            raise KubeflowError(
+                f"{self.wire.host}: took version {version} of {pipeline} and lost it"
+            )
+        return found
+
+    def experiment(self, name: str) -> str:
+        """Id of an experiment, which is made if it is missing. Raises KubeflowError."""
+
+        def find() -> str | None:
+            listed = self.wire.read(
+                f"experiment {name}",
+                self._experiments.experiment_service_list_experiments,
+                filter=_named(name),
+                **self.wire.place(),
+            )
+            return next((found.experiment_id for found in listed.experiments or []), None)
+
+        body = api.V2beta1Experiment(display_name=name, **self.wire.place())
+        if (found := find()) is None:
+            create = functools.partial(self._experiments.experiment_service_create_experiment, body)
+            self.wire.make(f"experiment {name}", create, find)
+            found = find()
+        if found is None:
+            raise KubeflowError(f"{self.wire.host}: made experiment {name} and lost it")
+        return found
+
+    def start(self, run: Any) -> Any:
+        """Create a run (V2beta1Run), whose display name is its own. Raises KubeflowError."""
+        name = run.display_name
+
+        def find() -> Any:
+            return next((found for found in self.runs() if found.display_name == name), None)
+
+        create = functools.partial(self._runs.run_service_create_run, run)
+        return self.wire.make(f"run {name}", create, find)
+
+    def run(self, run_id: str) -> Any:
+        """A run (V2beta1Run) as it stands. Raises KubeflowError."""
+        found = self.wire.read(f"run {run_id}", self._runs.run_service_get_run, run_id)
+        if found.run_id != run_id:
+            raise KubeflowError(f"{self.wire.host}: run {run_id}: answers with another")
+        return found
+
+    def runs(self) -> list[Any]:
+        """The newest runs (V2beta1Run), newest first. Raises KubeflowError."""
+        listed = self.wire.read(
+            "runs",
+            self._runs.run_service_list_runs,
+            page_size=_PAGE,
+            sort_by="created_at desc",
+            **self.wire.place(),
+        )
+        return listed.runs or []
+
+    def terminate(self, run_id: str) -> None:
+        """End a run. Ending it twice does no harm. Raises KubeflowError."""
+        self.wire.read(f"run {run_id}", self._runs.run_service_terminate_run, run_id)
+
+    def schedules(self) -> list[Any]:
+        """Recurring runs (V2beta1RecurringRun). Raises KubeflowError."""
+        listed = self.wire.read(
+            "schedules",
+            self._recurring.recurring_run_service_list_recurring_runs,
+            page_size=_PAGE,
+            **self.wire.place(),
+        )
+        return listed.recurring_runs or []
+
+    def schedule(self, recurring: Any) -> Any:
+        """Create a recurring run (V2beta1RecurringRun). Raises KubeflowError."""
+        name, version = recurring.display_name, recurring.pipeline_version_reference
+
+        def find() -> Any:
+            return next(
+                (
+                    found
+                    for found in self.schedules()
+                    if found.display_name == name and found.pipeline_version_reference == version
+                ),
+                None,
+            )
+
+        create = functools.partial(
+            self._recurring.recurring_run_service_create_recurring_run, recurring
+        )
+        return self.wire.make(f"schedule {name}", create, find)
+
+    def unschedule(self, recurring_run_id: str) -> None:
+        """Delete a recurring run; its runs stay. Raises KubeflowError."""
+        self.wire.read(
+            f"schedule {recurring_run_id}",
+            self._recurring.recurring_run_service_delete_recurring_run,
+            recurring_run_id,
+        )
+
+    def _pipeline_id(self, name: str) -> str | None:
+        listed = self.wire.read(
+            f"pipeline {name}",
+            self._pipelines.pipeline_service_list_pipelines,
+            filter=_named(name),
+            **self.wire.place(),
+        )
+        return next((found.pipeline_id for found in listed.pipelines or []), None)
+
+    def _find_version(self, pipeline: str, version: str) -> tuple[str, str] | None:
+        pipeline_id = self._pipeline_id(pipeline)
+        if pipeline_id is None:
+            return None
+        listed = self.wire.read(
+            f"version {version} of {pipeline}",
+            self._pipelines.pipeline_service_list_pipeline_versions,
+            pipeline_id,
+            filter=_named(version),
+        )
+        found = next(iter(listed.pipeline_versions or []), None)
+        return found and (pipeline_id, found.pipeline_version_id)
+
+
+def _named(name: str) -> str:
+    """A filter of the server's, as JSON."""
+    predicate = {"operation": "EQUALS", "key": "display_name", "stringValue": name}
+    return json.dumps({"predicates": [predicate]})
