@@ -73,7 +73,7 @@ class Wire:
         wire = client._run_api.api_client  # of which kfp's client makes all its calls
         # Without a limit a call waits for ever; and urllib3 would repeat calls that make something.
         wire.rest_client.pool_manager.connection_pool_kw["retries"] = False
-        wire.call_api = functools.partial(_limited, wire.call_api)
+        wire.call_api = functools.partial(_limited, wire, wire.call_api)
         self.client = wire
 
     def link(self, run_id: str) -> str:
@@ -173,10 +173,9 @@ class Wire:
         return KubeflowError(f"{self.host}: {what}: {_line(str(error))}")
 
 
-def _limited(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def _limited(wire: Any, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     answer = call(*args, **kwargs | {"_request_timeout": TIMEOUT_S})
-    if isinstance(answer, str):  # a page, or JSON that breaks off
-        raise ValueError("no JSON")
+    json.loads(wire.last_response.data)  # of a page, kfp's client makes an answer without fields
     return answer
 
 

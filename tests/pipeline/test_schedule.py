@@ -1,0 +1,53 @@
+"""A run by the clock."""
+
+import pytest
+
+from tests.pipeline.cluster_desk import COMMIT, Drive
+from tests.pipeline.kfp_server import KfpServer
+
+pytest_plugins = ["tests.pipeline.cluster_desk"]
+
+
+def test_it_repeats_the_uploaded_version_one_at_a_time_without_catching_up(
+    drive: Drive, server: KfpServer
+) -> None:
+    drive("schedule", "--cron", "30 2 * * 0")
+    (schedule,) = server.recurring.values()
+    assert schedule["trigger"]["cron_schedule"]["cron"] == "0 30 2 * * 0"
+    assert (schedule["max_concurrency"], schedule["no_catchup"]) == ("1", True)
+    assert schedule["runtime_config"]["parameters"]["commit"] == COMMIT
+    assert schedule["pipeline_version_reference"]["pipeline_version_id"] in server.versions
+
+
+def test_one_of_the_same_name_is_replaced_and_others_stay(drive: Drive, server: KfpServer) -> None:
+    drive("schedule", "--cron", "0 2 * * 0")
+    drive("schedule", "--cron", "0 4 * * 1", "--name", "another")
+    said = drive("schedule", "--cron", "5 0 2 * * 6", "--set", "train.epochs=3")
+    assert "in place of the one before" in said
+    crons = {
+        s["display_name"]: s["trigger"]["cron_schedule"]["cron"] for s in server.recurring.values()
+    }
+    assert crons == {"bonexray": "5 0 2 * * 6", "another": "0 0 4 * * 1"}
+
+
+def test_the_same_twice_leaves_one(drive: Drive, server: KfpServer) -> None:
+    for _ in range(2):
+        drive("schedule", "--cron", "0 2 * * 0")
+    assert len(server.recurring) == 1
+
+
+def test_a_schedule_can_be_removed_by_its_name(
+    drive: Drive, refused: Drive, server: KfpServer
+) -> None:
+    drive("schedule", "--cron", "0 2 * * 0")
+    assert "no schedule 'nightly', expected one of: bonexray" in refused(
+        "unschedule", "--name", "nightly"
+    )
+    assert "removed" in drive("unschedule")
+    assert not server.recurring
+
+
+@pytest.mark.parametrize("cron", ["", "every day", "0 0 2 * * 0 2027"])
+def test_what_is_no_cron_is_refused(refused: Drive, server: KfpServer, cron: str) -> None:
+    assert f"--cron {cron!r}" in refused("schedule", "--cron", cron)
+    assert not server.asked
