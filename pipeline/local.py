@@ -19,6 +19,7 @@ from pipeline.pods import KEYS, PLACES, USER
 
 _PASSED_ON = (*PLACES, *KEYS, "OMP_NUM_THREADS")
 _FAILED = re.compile(r"Inner task failed: \S*?'([^']+)'")
+_VANISHED = re.compile(r"Tried to get output '[^']+' from task '([^']+)'")
 _WITHOUT_FILE = ("system.Metrics", "system.ClassificationMetrics")
 _DONE = "executor_output.json"
 """What kfp's executor writes last in a task's folder."""
@@ -55,7 +56,10 @@ def run_locally(params: dict[str, Any], commit: str, image: str | None, out: Pat
     failed = ""
     try:
         components.load_component_from_file(str(out / "pipeline.yaml"))(commit=commit)
-    except (RuntimeError, ValueError) as error:  # ValueError: an output it was sure of is not there
+    except ValueError as error:  # it looks for an output of which it was sure
+        vanished = _VANISHED.search(str(error))
+        raise KubeflowError(_gone(vanished[1]) if vanished else str(error)) from error
+    except RuntimeError as error:
         found = _FAILED.search(str(error))
         failed = found[1] if found else str(error)
     compiled = next(yaml.safe_load_all((out / "pipeline.yaml").read_text(encoding="utf-8")))
@@ -86,13 +90,17 @@ def lost(compiled: dict[str, Any], outputs: Path, failed: str) -> Iterator[str]:
             continue
         for folder in sorted([*outputs.glob(f"*/{task}"), *outputs.glob(f"*/for-loop-*/{task}")]):
             if not (folder / _DONE).exists():
-                yield (
-                    f"task {task}: it wrote no {_DONE}, and kfp took it for done: its container "
-                    "was lost (killed, out of memory?)"
-                )
+                yield _gone(task)
             for artifact in () if failed else sorted(declared):
                 if not (folder / artifact).exists():
                     yield f"task {task}: its output {artifact!r} is missing: {folder / artifact}"
+
+
+def _gone(task: str) -> str:
+    return (
+        f"task {task}: it wrote no {_DONE}, and kfp took it for done: its container was lost "
+        "(killed, out of memory?)"
+    )
 
 
 def _in_containers() -> local.DockerRunner:
