@@ -8,8 +8,11 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Versions and hashes for every platform, and no address of where they came from.
 COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-annotate --custom-compile-command "make lock" --quiet
-# What an image holds is part of what was locked for all.
-OF_THE_LOCK := --constraint requirements.lock
+# Of each lock file: what it is resolved for. An image's is part of what was locked for all.
+OF_requirements := --all-extras
+OF_components/requirements := --extra components --extra pipeline --constraint requirements.lock
+OF_serving/requirements := --extra serving --constraint requirements.lock
+LOCKS := requirements components/requirements serving/requirements
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -41,9 +44,9 @@ check: .venv/installed ## lint, types, import contracts, lock file
 	ruff check .
 	mypy
 	lint-imports
-	cp requirements.lock .venv/resolved.lock
-	$(COMPILE) --all-extras --output-file .venv/resolved.lock
-	diff requirements.lock .venv/resolved.lock || (echo "requirements.lock is stale: make lock"; false)
+	$(foreach lock,$(LOCKS),cp $(lock).lock .venv/resolved.lock && \
+		$(COMPILE) $(OF_$(lock)) --output-file .venv/resolved.lock && \
+		(diff $(lock).lock .venv/resolved.lock || (echo "$(lock).lock is stale: make lock"; false)) &&) true
 
 images: .venv/installed ## build the two images (BASE=, INDEX_URL=, CA_BUNDLE= for a closed network)
 	python -m pipeline.images $(if $(BASE),--base "$(BASE)") \
@@ -53,9 +56,7 @@ serve: .venv/installed ## serve the approved model on http://127.0.0.1:8080
 	python -m serving
 
 lock: .venv/installed ## resolve requirements.lock, and the images' parts of it, from pyproject.toml
-	$(COMPILE) --all-extras --output-file requirements.lock
-	$(COMPILE) --extra components --extra pipeline $(OF_THE_LOCK) --output-file components/requirements.lock
-	$(COMPILE) --extra serving $(OF_THE_LOCK) --output-file serving/requirements.lock
+	$(foreach lock,$(LOCKS),$(COMPILE) $(OF_$(lock)) --output-file $(lock).lock &&) true
 
 mura: .venv/installed ## put MURA under DVC: make mura ARCHIVE=<zip, folder or s3:// URL> TERMS=accepted
 	python -m components.adopt --archive "$(ARCHIVE)" $(if $(filter accepted,$(TERMS)),--accept-terms)

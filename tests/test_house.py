@@ -66,3 +66,14 @@ def test_the_lock_file_pins_every_requirement_with_hashes_and_names_no_address()
     extras = project["optional-dependencies"].values()
     wanted = project["dependencies"] + [line for extra in extras for line in extra]
     assert {canonicalize_name(Requirement(line).name) for line in wanted} <= pinned
+
+
+@pytest.mark.parametrize("image", ["components", "serving"])
+def test_the_lock_file_of_an_image_is_part_of_the_one_for_all(image: str) -> None:
+    def pinned(path: Path) -> set[str]:
+        lines = path.read_text().splitlines()
+        return {line.split(" ")[0] for line in lines if "==" in line and not line.startswith("#")}
+
+    own = pinned(ROOT / image / "requirements.lock")
+    assert own <= pinned(ROOT / "requirements.lock")
+    assert ("torch==2.14.1" in own) == (image == "components")
