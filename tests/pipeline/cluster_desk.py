@@ -9,11 +9,24 @@ import yaml
 
 from pipeline import runs, wire
 from pipeline.__main__ import main
+from pipeline.compiling import compile_pipeline
 from tests.pipeline.kfp_server import KfpServer, kfp_server
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 Drive = Callable[..., str]
+
+
+_compiled: dict[str, bytes] = {}
+
+
+def _compiled_once(params: dict[str, Any], image: str, out: Path) -> None:
+    """Compiling takes most of a second: the same settings are compiled once for all tests."""
+    key = f"{image} {params}"
+    if key not in _compiled:
+        compile_pipeline(params, image, out)
+        _compiled[key] = out.read_bytes()
+    out.write_bytes(_compiled[key])
 
 
 @pytest.fixture
@@ -37,6 +50,7 @@ def drive(
     monkeypatch.setattr(runs, "POLL_S", 0.01)
     monkeypatch.setattr(wire, "PAUSES_S", (0.01, 0.01))
     monkeypatch.setattr(wire, "TIMEOUT_S", 1)
+    monkeypatch.setattr(runs, "compile_pipeline", _compiled_once)
     monkeypatch.chdir(tmp_path)
 
     def call(command: str, *flags: str, **sections: dict[str, Any]) -> str:
