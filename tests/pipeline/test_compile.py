@@ -69,6 +69,19 @@ def test_two_processes_compile_the_same_bytes(tiny_params: Path, tmp_path: Path)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
+def test_a_version_for_gitops_is_two_objects_that_hold_the_same_pipeline(compile_with) -> None:
+    plain = compile_with()
+    pipeline, version = compile_with("--version", "v7")
+    assert [pipeline["kind"], version["kind"]] == ["Pipeline", "PipelineVersion"]
+    for document in (pipeline, version):
+        assert document["apiVersion"] == "pipelines.kubeflow.org/v2beta1"
+        assert document["metadata"]["namespace"] == "bonexray"
+    assert version["metadata"]["name"] == "v7"
+    assert version["spec"]["pipelineName"] == pipeline["metadata"]["name"] == "bonexray"
+    assert version["spec"]["pipelineSpec"] == plain[0]
+    assert version["spec"]["platformSpec"] == plain[1]
+
+
 def test_a_gate_stands_before_training_and_before_registration(compile_with) -> None:
     tasks = tasks_of(compile_with()[0])
     for gate, judged, held in (("gate", "validate", "augment"), ("gate-2", "evaluate", "register")):
@@ -187,9 +200,10 @@ def test_an_archive_under_dvc_is_taken_by_the_address_that_carries_its_hash(
 
 def track_archive(remote: str) -> None:
     """Make this folder one where DVC knows the archive, which need not be here."""
+    dvc = [sys.executable, "-m", "dvc"]
     subprocess.run(["git", "init", "--quiet"], check=True)
-    subprocess.run(["dvc", "init", "--quiet"], check=True)
-    subprocess.run(["dvc", "remote", "add", "--quiet", "--default", "team", remote], check=True)
+    subprocess.run([*dvc, "init", "--quiet"], check=True)
+    subprocess.run([*dvc, "remote", "add", "--quiet", "--default", "team", remote], check=True)
     Path("data").mkdir()
     out = {"outs": [{"md5": MD5, "size": 3, "hash": "md5", "path": "MURA-v1.1.zip"}]}
     Path("data/MURA-v1.1.zip.dvc").write_text(yaml.safe_dump(out))
