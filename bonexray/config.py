@@ -200,6 +200,12 @@ class NetworksConfig(Section):
 
     archs: Annotated[tuple[Arch, ...], Field(min_length=1)]
 
+    @model_validator(mode="after")
+    def _each_once(self) -> "NetworksConfig":
+        if len(set(self.archs)) < len(self.archs):
+            raise ValueError("archs name a network twice")
+        return self
+
 
 SECTIONS: dict[str, type[Section]] = {
     "data": DataConfig,

@@ -27,7 +27,12 @@ from pipeline.wire import Wire
 def main(argv: Sequence[str] | None = None) -> None:
     """Command line."""
     args = _parser().parse_args(argv)
-    run_or_exit("pipeline", lambda: print(f"pipeline: {args.call(args)}"))
+
+    def run() -> None:
+        if said := args.call(args):
+            print(f"pipeline: {said}")
+
+    run_or_exit("pipeline", run)
 
 
 def _compile(args: argparse.Namespace) -> str:
@@ -55,7 +60,8 @@ def _submit(args: argparse.Namespace) -> str:
     try:
         return runs.follow(server, run_id)
     except KeyboardInterrupt:
-        return f"run {run_id} goes on: `status {run_id}` shows it, `cancel {run_id}` ends it"
+        print(f"\nrun {run_id} goes on: `status {run_id}` shows it, `cancel {run_id}` ends it")
+        raise
 
 
 def _schedule(args: argparse.Namespace) -> str:
@@ -68,7 +74,8 @@ def _unschedule(args: argparse.Namespace) -> str:
 
 
 def _status(args: argparse.Namespace) -> str:
-    return "\n          ".join(runs.status(_server(read_checked(args.params)), args.run))
+    print("\n".join(runs.status(_server(read_checked(args.params)), args.run)))
+    return ""
 
 
 def _cancel(args: argparse.Namespace) -> str:

@@ -58,12 +58,14 @@ def _named(reports: Path) -> str:
 def _page(reports: Path, state: str, message: str) -> str:
     """The page of the last gate that the run came to, under a banner."""
     told = _banner(reports, state, message)
-    if (reports / EVALUATION).is_dir():
-        page = evaluation_page(reports / EVALUATION)
-    elif (reports / VALIDATION).is_dir():
-        page = validation_page(reports / VALIDATION)
-    else:
-        page = _BARE
+    page = _BARE
+    for name, page_of in ((EVALUATION, evaluation_page), (VALIDATION, validation_page)):
+        if (reports / name).is_dir():
+            try:
+                page = page_of(reports / name)
+            except (OSError, ValueError) as error:  # a damaged report is no reason for no page
+                told += f"<p>The page of {name} cannot be shown: {escape(str(error))}</p>"
+            break
     return page.replace("<body>", f"<body>{told}", 1)
 
 

@@ -1,5 +1,6 @@
 """From params.yaml to what a Kubeflow Pipelines server takes."""
 
+import re
 import tempfile
 from itertools import dropwhile
 from pathlib import Path
@@ -9,24 +10,26 @@ from kfp import compiler
 from kfp.compiler.compiler_utils import KubernetesManifestOptions
 
 from bonexray.artifacts import whole_file
-from bonexray.config import SECTIONS, read_params, read_section
+from bonexray.config import SECTIONS, read_section
 from bonexray.errors import ConfigError
 from bonexray.kubeflow_config import KubeflowConfig
 from pipeline.sources import find_sources
 from pipeline.training import PIPELINE, build_pipeline
 
 _RELEASE = Path("release")
+_OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 
 
 def read_checked(path: Path) -> dict[str, Any]:
-    """Read params.yaml as it stands.
+    """Read params.yaml, its values as the steps take them: a number that was text is a number.
 
     Raises:
         ConfigError: it holds a value that a step would refuse.
     """
-    for section in SECTIONS.values():
-        read_section(str(path), section)
-    return read_params(path)
+    read = {name: read_section(str(path), section) for name, section in SECTIONS.items()}
+    return {
+        name: section.model_dump(mode="json", exclude_none=True) for name, section in read.items()
+    }
 
 
 def compile_pipeline(params: dict[str, Any], image: str, out: Path) -> None:
@@ -53,8 +56,12 @@ def compile_version(params: dict[str, Any], image: str, version: str, out: Path)
         out: file to write.
 
     Raises:
-        ConfigError: as `compile_pipeline`.
+        ConfigError: the name is none for an object, or as `compile_pipeline`.
     """
+    if not _OBJECT_NAME.fullmatch(version):
+        raise ConfigError(
+            f"--version {version!r}, expected small letters, digits, dots and dashes (v7)"
+        )
     options = KubernetesManifestOptions(
         pipeline_name=PIPELINE,
         pipeline_version_name=version,

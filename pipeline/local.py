@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import docker
 import yaml
 from kfp import components, local
 
@@ -37,11 +38,14 @@ def run_locally(params: dict[str, Any], commit: str, image: str | None, out: Pat
             replaced.
 
     Raises:
-        ConfigError: in containers, MLFLOW_TRACKING_URI names no server.
+        ConfigError: `out` holds what no run left; in containers, MLFLOW_TRACKING_URI names no
+            server, or no Docker engine answers.
         KubeflowError: a task failed, or what it should have written is not there.
     """
-    _refuse_lost_registry(image)
     out = out.absolute()
+    _refuse_lost_registry(image)
+    _refuse_foreign(out)
+    runner = _in_containers() if image else local.SubprocessRunner(use_venv=False)
     for name in ("outputs", "workspace"):
         remove(out / name)
         (out / name).mkdir(parents=True)
@@ -49,7 +53,7 @@ def run_locally(params: dict[str, Any], commit: str, image: str | None, out: Pat
     compile_pipeline(params, image or params["kubeflow"]["image"], out / "pipeline.yaml")
     os.umask(0)  # kfp makes the folders that the containers write to
     local.init(
-        runner=_in_containers() if image else local.SubprocessRunner(use_venv=False),
+        runner=runner,
         pipeline_root=str(out / "outputs"),
         workspace_root=str(out / "workspace"),
     )
@@ -105,6 +109,10 @@ def _gone(task: str) -> str:
 
 def _in_containers() -> local.DockerRunner:
     """As a cluster runs them: another user, a root that is read-only, no rights."""
+    try:
+        docker.from_env().ping()
+    except docker.errors.DockerException as error:
+        raise ConfigError(f"--image: no Docker engine answers: {error}") from error
     user = os.getuid() or USER
     return local.DockerRunner(
         user=f"{user}:{user}",
@@ -116,6 +124,13 @@ def _in_containers() -> local.DockerRunner:
         network_mode="host",  # to reach a registry on loopback
         environment={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
     )
+
+
+def _refuse_foreign(out: Path) -> None:
+    """Outputs are replaced: those of a run, which lie beside its pipeline."""
+    for name in ("outputs", "workspace"):
+        if (out / name).exists() and not (out / "pipeline.yaml").is_file():
+            raise ConfigError(f"--out {out}: holds {name}/ of no run, expected another place")
 
 
 def _refuse_lost_registry(image: str | None) -> None:

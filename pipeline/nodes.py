@@ -157,19 +157,18 @@ class TrainJobs:
 
 
 def _is_complete(name: str, job: dict[str, Any]) -> bool:
-    for condition in job.get("status", {}).get("conditions", []):
-        if condition["status"] == "True" and condition["type"] == "Failed":
-            raise ClusterError(f"TrainJob {name} failed: {condition.get('message', 'no reason')}")
-        if condition["status"] == "True" and condition["type"] == "Complete":
-            return True
-    return False
+    conditions = (job.get("status") or {}).get("conditions") or []
+    true = {each.get("type"): each for each in conditions if each.get("status") == "True"}
+    if "Failed" in true:
+        raise ClusterError(f"TrainJob {name} failed: {true['Failed'].get('message', 'no reason')}")
+    return "Complete" in true
 
 
 def _tell(name: str, job: dict[str, Any], told: str) -> str:
     """Say how many nodes run, when that has changed."""
-    nodes = job.get("status", {}).get("jobsStatus", [])
-    active = sum(status.get("active", 0) for status in nodes)
-    ready = sum(status.get("ready", 0) for status in nodes)
+    nodes = (job.get("status") or {}).get("jobsStatus") or []
+    active = sum(status.get("active") or 0 for status in nodes)
+    ready = sum(status.get("ready") or 0 for status in nodes)
     line = f"train: TrainJob {name}: {active} active, {ready} ready"
     if line != told:
         print(line, flush=True)

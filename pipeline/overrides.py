@@ -29,8 +29,16 @@ def override(params: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
             raise ConfigError(f"--set {change!r}, expected SECTION.FIELD=VALUE")
         _known(keys, changed, name)[keys[-1]] = _value(text, name)
     for section in {change.partition(".")[0] for change in changes}:
-        read_section(json.dumps(changed[section]), SECTIONS[section])
+        checked = read_section(_json(changed[section], section), SECTIONS[section])
+        changed[section] = checked.model_dump(mode="json", exclude_none=True)
     return changed
+
+
+def _json(fields: Any, section: str) -> str:
+    try:
+        return json.dumps(fields)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(f"--set {section}: holds what is no plain value: {error}") from error
 
 
 def _known(keys: list[str], params: dict[str, Any], name: str) -> dict[str, Any]:
@@ -49,5 +57,5 @@ def _known(keys: list[str], params: dict[str, Any], name: str) -> dict[str, Any]
 def _value(text: str, name: str) -> Any:
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"--set {name}={text}: the value is no YAML") from error

@@ -15,9 +15,9 @@ import yaml
 from bonexray.errors import ConfigError, KubeflowError
 from bonexray.kubeflow_config import NO_IMAGE
 from pipeline.compiling import compile_pipeline
-from pipeline.forecast import forecast, span
+from pipeline.forecast import forecast, price_per_hour, span
 from pipeline.server import Server
-from pipeline.tasks import tasks_of
+from pipeline.tasks import seconds_between, tasks_of
 from pipeline.training import PIPELINE
 
 POLL_S = 10.0
@@ -47,6 +47,7 @@ def submit(server: Server, submission: Submission) -> str:
         ConfigError: the image is no pinned one, or the settings do not fit the server.
         KubeflowError: the server cannot be used.
     """
+    price_per_hour()  # one that is none is told before anything is uploaded
     _refuse_unfit(server, submission)
     pipeline_id, version_id, version, inputs = _upload(server, submission)
     print(f"version    {version}, data {inputs['data']}")
@@ -104,6 +105,8 @@ def status(server: Server, run_id: str | None) -> list[str]:
 def cancel(server: Server, run_id: str) -> str:
     """End a run. Raises KubeflowError: there is none, or it has ended."""
     state = server.run(run_id).state
+    if state == "CANCELING":
+        return f"run {run_id} is being ended already"
     if state in _ENDED:
         raise KubeflowError(f"run {run_id} has ended already: {state.lower()}")
     server.terminate(run_id)
@@ -131,8 +134,8 @@ def schedule(server: Server, submission: Submission, name: str, cron: str) -> st
         )
     _refuse_unfit(server, submission)
     pipeline_id, version_id, version, inputs = _upload(server, submission)
-    before = [old for old in server.schedules() if old.display_name == name]
-    made = server.schedule(
+    before = server.schedules(name)
+    server.schedule(
         api.V2beta1RecurringRun(
             experiment_id=server.experiment(submission.params["register"]["experiment"]),
             display_name=name,
@@ -148,18 +151,18 @@ def schedule(server: Server, submission: Submission, name: str, cron: str) -> st
             mode=api.RecurringRunMode.ENABLE,
             max_concurrency="1",
             no_catchup=True,
-        )
+        ),
+        {old.recurring_run_id for old in before},
     )
     for old in before:  # the new one is there: nothing is left out between them
-        if old.recurring_run_id != made.recurring_run_id:
-            server.unschedule(old.recurring_run_id)
+        server.unschedule(old.recurring_run_id)
     replaced = ", in place of the one before" if before else ""
     return f"schedule {name}: {version} at {cron!r}{replaced}"
 
 
 def unschedule(server: Server, name: str) -> str:
     """Remove a schedule; its runs stay. Raises KubeflowError: there is none of that name."""
-    found = [old for old in server.schedules() if old.display_name == name]
+    found = server.schedules(name)
     if not found:
         known = ", ".join(str(old.display_name) for old in server.schedules()) or "none"
         raise KubeflowError(f"no schedule {name!r}, expected one of: {known}")
@@ -219,11 +222,15 @@ def _reference(pipeline_id: str, version_id: str) -> Any:
 
 
 def _ending(run: Any) -> str:
-    took = span((run.finished_at - run.created_at).total_seconds()) if run.finished_at else "?"
+    seconds = seconds_between(run.created_at, run.finished_at)
+    took = "?" if seconds is None else span(seconds)
     if run.state in ("SUCCEEDED", "SKIPPED"):
         return f"run {run.run_id} succeeded after {took}"
-    failed = [task for task in tasks_of(run) if task.state == "FAILED"]
-    why = f": {failed[0].kind} failed: {failed[0].message or 'see its log'}" if failed else ""
+    failed = [task.kind for task in tasks_of(run) if task.state == "FAILED"]
+    where = "its reason is in its log, its report on the page that `close` left"
+    why = (
+        f": {failed[0]} failed: {where if failed[0] == 'gate' else 'see its log'}" if failed else ""
+    )
     raise KubeflowError(f"run {run.run_id} {run.state.lower()} after {took}{why}")
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import json
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +48,12 @@ class Server:
             pipeline_id = self._pipeline_id(pipeline)
             what = f"version {version} of {pipeline}"
             if pipeline_id is None:
-                upload = functools.partial(
-                    self._uploads.upload_pipeline, str(package), name=pipeline, **self.wire.place()
+                # Uploading a pipeline would make a version too, of the pipeline's name.
+                body = api.V2beta1Pipeline(
+                    name=pipeline, display_name=pipeline, **self.wire.place()
                 )
-                self.wire.make(f"pipeline {pipeline}", upload, lambda: self._pipeline_id(pipeline))
+                create = functools.partial(self._pipelines.pipeline_service_create_pipeline, body)
+                self.wire.make(f"pipeline {pipeline}", create, lambda: self._pipeline_id(pipeline))
                 pipeline_id = self._pipeline_id(pipeline)
             add = functools.partial(
                 self._uploads.upload_pipeline_version,
@@ -96,7 +99,10 @@ class Server:
             return next((found for found in self.runs() if found.display_name == name), None)
 
         create = functools.partial(self._runs.run_service_create_run, run)
-        return self.wire.make(f"run {name}", create, find)
+        started = self.wire.make(f"run {name}", create, find)
+        if not started.run_id:
+            raise KubeflowError(f"{self.wire.host}: run {name}: answers without its id")
+        return started
 
     def run(self, run_id: str) -> Any:
         """A run (V2beta1Run) as it stands. Raises KubeflowError."""
@@ -117,32 +123,41 @@ class Server:
         return listed.runs or []
 
     def terminate(self, run_id: str) -> None:
-        """End a run. Ending it twice does no harm. Raises KubeflowError."""
-        self.wire.read(f"run {run_id}", self._runs.run_service_terminate_run, run_id)
+        """End a run. Raises KubeflowError: it goes on."""
 
-    def schedules(self) -> list[Any]:
-        """Recurring runs (V2beta1RecurringRun). Raises KubeflowError."""
+        def find() -> Any:
+            run = self.run(run_id)
+            return None if run.state in ("PENDING", "RUNNING", "PAUSED") else run
+
+        end = functools.partial(self._runs.run_service_terminate_run, run_id)
+        self.wire.make(f"the end of run {run_id}", end, find)
+
+    def schedules(self, name: str | None = None) -> list[Any]:
+        """Recurring runs (V2beta1RecurringRun), those of a name or all. Raises KubeflowError."""
         listed = self.wire.read(
             "schedules",
             self._recurring.recurring_run_service_list_recurring_runs,
             page_size=_PAGE,
+            **({"filter": _named(name)} if name else {}),
             **self.wire.place(),
         )
         return listed.recurring_runs or []
 
-    def schedule(self, recurring: Any) -> Any:
-        """Create a recurring run (V2beta1RecurringRun). Raises KubeflowError."""
-        name, version = recurring.display_name, recurring.pipeline_version_reference
+    def schedule(self, recurring: Any, before: Container[str]) -> Any:
+        """Create a recurring run (V2beta1RecurringRun).
+
+        Args:
+            recurring: to create.
+            before: ids of those that have its name already.
+
+        Raises:
+            KubeflowError: the server does not take it.
+        """
+        name = recurring.display_name
 
         def find() -> Any:
-            return next(
-                (
-                    found
-                    for found in self.schedules()
-                    if found.display_name == name and found.pipeline_version_reference == version
-                ),
-                None,
-            )
+            new = (found for found in self.schedules(name) if found.recurring_run_id not in before)
+            return next(new, None)
 
         create = functools.partial(
             self._recurring.recurring_run_service_create_recurring_run, recurring
@@ -150,12 +165,16 @@ class Server:
         return self.wire.make(f"schedule {name}", create, find)
 
     def unschedule(self, recurring_run_id: str) -> None:
-        """Delete a recurring run; its runs stay. Raises KubeflowError."""
-        self.wire.read(
-            f"schedule {recurring_run_id}",
-            self._recurring.recurring_run_service_delete_recurring_run,
-            recurring_run_id,
+        """Delete a recurring run; its runs stay. Raises KubeflowError: it goes on."""
+
+        def find() -> Any:
+            left = [found.recurring_run_id for found in self.schedules()]
+            return None if recurring_run_id in left else True
+
+        delete = functools.partial(
+            self._recurring.recurring_run_service_delete_recurring_run, recurring_run_id
         )
+        self.wire.make(f"the end of schedule {recurring_run_id}", delete, find)
 
     def _pipeline_id(self, name: str) -> str | None:
         listed = self.wire.read(

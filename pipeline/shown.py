@@ -23,7 +23,10 @@ def validation_page(report: Path) -> str:
     index = report / "data_docs/index.html"
 
     def inlined(match: re.Match[str]) -> str:
-        data = base64.b64encode((index.parent / match[1]).read_bytes()).decode()
+        picture = (index.parent / match[1]).resolve()
+        if not picture.is_relative_to(report.resolve()):
+            raise ValueError(f"{match[1]} is no picture of the report")
+        data = base64.b64encode(picture.read_bytes()).decode()
         return f'src="data:image/png;base64,{data}"'
 
     return _PICTURE.sub(inlined, _LINK.sub(r"\1", index.read_text(encoding="utf-8")))

@@ -1,5 +1,6 @@
 """Where a cluster finds what the flow starts from: the archive under DVC, and the champion."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from bonexray.store import BundleStore, Champion
 SIMULATED_ARCHIVE = "data/MURA-sim.zip"
 """What `simulate` writes in dvc.yaml."""
 _SIMULATED = "simulated"
+_MD5 = re.compile(r"[0-9a-f]{32}")
 _STORE = "release.cluster.store, where the champion lies"
 _OBJECT_STORES = ("s3://", "gs://")
 
@@ -53,8 +55,11 @@ def find_sources(archive: str, release: Path, store: str) -> Sources:
 def _tracked_hash(archive: str) -> str:
     tracked = Path(f"{archive}.dvc")
     try:
-        return str(yaml.safe_load(tracked.read_bytes())["outs"][0]["md5"])
-    except (OSError, KeyError, IndexError, TypeError, yaml.YAMLError) as error:
+        found = str(yaml.safe_load(tracked.read_bytes())["outs"][0]["md5"])
+        if not _MD5.fullmatch(found):
+            raise ValueError(f"md5: {found}")
+        return found
+    except (OSError, KeyError, IndexError, TypeError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(
             f"data.archive = {archive!r}: {tracked} tells no hash of it; expected an archive that "
             "`make mura` or `dvc add` put under DVC"

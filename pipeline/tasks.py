@@ -1,12 +1,17 @@
-"""The tasks of a run, as a server tells them, without those that Kubeflow adds of its own."""
+"""The tasks of a run, as a server tells them: those of our pipeline among all nodes of Argo's.
+
+A server tells every node of the workflow: the workflow itself, drivers, tries, groups. What it
+does not tell is why a task failed, and which took its outputs from the cache.
+"""
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-_OWN = re.compile(r"(root|.*-driver|executor|for-loop-\d+.*|iteration.*|exit-handler-\d+|.*-dag)")
-_NUMBERED = re.compile(r"(gate)-\d+")
+_OURS = re.compile(
+    r"(importer|simulate|ingest|validate|gate|augment|train|train-on-nodes|evaluate|register|close)"
+    r"(-\d+)?"
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -15,35 +20,38 @@ class Task:
 
     id: str
     kind: str
-    """Its component: one of several gates, or trainings, is of the same kind."""
+    """Its component: gates, and trainings, are of the same kind."""
     state: str
-    """As Kubeflow names it: PENDING, RUNNING, SUCCEEDED, SKIPPED (from the cache), FAILED ..."""
+    """As Kubeflow names it: PENDING, RUNNING, SUCCEEDED, FAILED and others."""
     seconds: float | None
-    """From start to end; None before either."""
-    message: str
-    """Of a failure."""
+    """From start to end; None before the end."""
 
     def line(self) -> str:
         """For a person."""
         took = "" if self.seconds is None else f" after {round(self.seconds)} s"
-        why = f": {self.message}" if self.message else ""
-        state = {"SKIPPED": "from the cache"}.get(self.state, self.state.lower())
-        return f"{self.kind:<16} {state}{took if self.state != 'RUNNING' else ''}{why}"
+        return f"{self.kind:<16} {self.state.lower()}{took}"
 
 
-def tasks_of(run: Any) -> Iterator[Task]:
-    """The tasks of a run (V2beta1Run), in the order in which they were made."""
+def tasks_of(run: Any) -> list[Task]:
+    """The tasks of a run (V2beta1Run), in the order in which they started."""
     details = (run.run_details and run.run_details.task_details) or []
-    for detail in sorted(details, key=lambda detail: str(detail.create_time or "")):
-        name = str(detail.display_name or "")
-        if not name or _OWN.fullmatch(name) or not detail.state:
-            continue
-        ended = detail.end_time if detail.start_time else None
-        message = (detail.error and detail.error.message) or ""
-        yield Task(
-            id=str(detail.task_id),
-            kind=_NUMBERED.sub(r"\1", name),
-            state=str(detail.state),
-            seconds=(ended - detail.start_time).total_seconds() if ended else None,
-            message=" ".join(message.split())[:300],
-        )
+    ours = [detail for detail in details if detail and _OURS.fullmatch(detail.display_name or "")]
+    return [_task(detail) for detail in sorted(ours, key=lambda detail: str(detail.start_time))]
+
+
+def seconds_between(start: Any, end: Any) -> float | None:
+    """None when it has not ended: a server says the year 1 or 1970 then."""
+    if not start or not end or end < start:
+        return None
+    return float((end - start).total_seconds())
+
+
+def _task(detail: Any) -> Task:
+    match = _OURS.fullmatch(detail.display_name)
+    assert match is not None
+    return Task(
+        id=str(detail.task_id or detail.pod_name),
+        kind=match[1],
+        state=str(detail.state),
+        seconds=seconds_between(detail.start_time, detail.end_time),
+    )

@@ -15,6 +15,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import kfp_server_api as api
@@ -60,13 +61,18 @@ class Wire:
                 "address (https://...)"
             )
         self._namespace = namespace
-        by_file = TOKEN_FILE in os.environ and TOKEN not in os.environ
+        if "@" in self.host:
+            raise ConfigError(f"{ENDPOINT} holds a password, expected {TOKEN} to say who asks")
+        token = os.environ.get(TOKEN) or None
+        by_file = TOKEN_FILE in os.environ and token is None
+        if by_file:
+            _refuse_no_token(Path(os.environ[TOKEN_FILE]))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # it knows no server before 2.0
             client = Client(
                 host=self.host,
                 namespace=namespace,
-                existing_token=os.environ.get(TOKEN),
+                existing_token=token,
                 credentials=ServiceAccountTokenVolumeCredentials() if by_file else None,
                 ssl_ca_cert=os.environ.get("SSL_CERT_FILE"),
             )
@@ -138,15 +144,23 @@ class Wire:
         try:
             return create()
         except api.ApiException as error:
-            unknown = error.status in _STUMBLES or error.status == 409
-            if unknown and (found := find()) is not None:
+            unknown = error.status in (*_STUMBLES, 404, 409)
+            if unknown and (found := self._found(what, find)) is not None:
                 return found
             raise self._explained(what, error) from error
         except (urllib3.exceptions.HTTPError, ValueError) as error:
             reached = not isinstance(error, urllib3.exceptions.NewConnectionError)
-            if reached and (found := find()) is not None:
+            if reached and (found := self._found(what, find)) is not None:
                 return found
             raise self._unreached(what, error) from error
+
+    def _found(self, what: str, find: Callable[[], Any]) -> Any:
+        try:
+            return find()
+        except KubeflowError as error:
+            raise KubeflowError(
+                f"{what} may have been made, and cannot be looked up (`status` may tell): {error}"
+            ) from error
 
     def _explained(self, what: str, error: api.ApiException) -> KubeflowError:
         said = _said(error)
@@ -158,6 +172,7 @@ class Wire:
             403: "it does not let you: the token has expired, or may not do this",
             404: "there is none",
             409: "there is one already",
+            302: "it sends you elsewhere, to a login?",
         }.get(status, f"it failed with {status}" if status >= 500 else f"it refuses with {status}")
         return KubeflowError(f"{self.host}: {what}: {reason}: {said}")
 
@@ -173,8 +188,22 @@ class Wire:
         return KubeflowError(f"{self.host}: {what}: {_line(str(error))}")
 
 
+def _refuse_no_token(path: Path) -> None:
+    try:
+        token = path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{TOKEN_FILE}: {path} cannot be read as a token: {error}") from error
+    if not token or len(token.split()) != 1:
+        raise ConfigError(f"{TOKEN_FILE}: {path} holds no token, expected one word")
+
+
 def _limited(wire: Any, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    answer = call(*args, **kwargs | {"_request_timeout": TIMEOUT_S})
+    try:
+        answer = call(*args, **kwargs | {"_request_timeout": TIMEOUT_S})
+    except AttributeError as error:  # of a certificate's fault, which kfp's client cannot print
+        raise (
+            error.__context__ if isinstance(error.__context__, api.ApiException) else error
+        ) from None
     json.loads(wire.last_response.data)  # of a page, kfp's client makes an answer without fields
     return answer
 

@@ -40,6 +40,13 @@ def through(model: str, document: Document) -> Document:
     return _SDK.sanitize_for_serialization(read)  # type: ignore[no-any-return]
 
 
+def nodes_of_argo() -> list[Document]:
+    """What a server tells beside the tasks: the workflow, tries, drivers, groups, the exit hook."""
+    names = ["bonexray-x7k2p", "root", "root-driver", "train-driver", "executor(0)", "executor"]
+    names += ["for-loop-1", "iteration-iterations(0)", "exit-handler-1", "exit-handler-1.onExit"]
+    return [task(name, "FAILED", index, 4000) for index, name in enumerate(names)]
+
+
 def task(
     name: str, state: str, start_s: float = 0, end_s: float | None = None, **more: Any
 ) -> Document:
@@ -47,8 +54,9 @@ def task(
     made = NOW + datetime.timedelta(seconds=start_s)
     told = {"task_id": f"id-{name}", "display_name": name, "state": state}
     told |= {"create_time": made.isoformat(), "start_time": made.isoformat()}
-    if end_s is not None:
-        told["end_time"] = (NOW + datetime.timedelta(seconds=end_s)).isoformat()
+    never = datetime.datetime(1, 1, 1, tzinfo=datetime.UTC)  # what a server says of no end
+    end = never if end_s is None else NOW + datetime.timedelta(seconds=end_s)
+    told["end_time"] = end.isoformat()
     return told | more
 
 
@@ -154,6 +162,9 @@ class _Handler(BaseHTTPRequestHandler):
             own = [v for v in server.versions.values() if v["pipeline_id"] == match[1]]
             return {"pipeline_versions": _filtered(own, query)}
         if path == "/pipelines":
+            if method == "POST":
+                self._refuse_twice(server.pipelines, json.loads(body)["display_name"])
+                return self._keep(server.pipelines, "V2beta1Pipeline", "pipeline_id", body)
             self._check_place(query)
             return {"pipelines": _filtered(list(server.pipelines.values()), query)}
         if path == "/experiments":
@@ -174,11 +185,13 @@ class _Handler(BaseHTTPRequestHandler):
             if method == "POST":
                 return self._keep(server.recurring, "V2beta1RecurringRun", "recurring_run_id", body)
             self._check_place(query)
-            return {"recurringRuns": list(server.recurring.values())}
+            return {"recurringRuns": _filtered(list(server.recurring.values()), query)}
         if match := re.fullmatch(r"/recurringruns/([^/]+)", path):
             del server.recurring[match[1]]
             return {}
         if match := re.fullmatch(r"/runs/([^/]+):terminate", path):
+            if server.runs[match[1]]["state"] not in ("PENDING", "RUNNING", "PAUSED"):
+                raise ValueError("Row not found")  # as the server puts it
             server.runs[match[1]]["state"] = "CANCELING"
             return {}
         match = re.fullmatch(r"/runs/([^/]+)", path)
@@ -187,7 +200,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self._look(server.runs[match[1]])
 
     def _look(self, run: Document) -> Document:
-        if run.get("state") not in ("SUCCEEDED", "FAILED", "CANCELED"):
+        if run["state"] in ("PENDING", "RUNNING"):
             run |= self.server.played[0]
             if len(self.server.played) > 1:
                 self.server.played.pop(0)
@@ -200,28 +213,27 @@ class _Handler(BaseHTTPRequestHandler):
         package = part.get_payload(decode=True)
         assert isinstance(package, bytes)
         components.load_component_from_text(package.decode())
-        if path == "/pipelines/upload":
-            self._check_place(query)
-            if any(p["display_name"] == query["name"] for p in server.pipelines.values()):
-                raise FileExistsError(f"The name {query['name']} already exists")
-            made = {"pipeline_id": str(uuid.uuid4()), "display_name": query["name"]}
-            server.pipelines[made["pipeline_id"]] = through("V2beta1Pipeline", made)
-            return made
-        own = [v for v in server.versions.values() if v["pipeline_id"] == query["pipelineid"]]
-        if any(version["display_name"] == query["name"] for version in own):
-            raise FileExistsError(f"The name {query['name']} already exist")
+        if path != "/pipelines/upload_version":
+            raise KeyError(path)
+        own = {k: v for k, v in server.versions.items() if v["pipeline_id"] == query["pipelineid"]}
+        self._refuse_twice(own, query["name"])
         made = {"pipeline_version_id": str(uuid.uuid4()), "display_name": query["name"]}
         made |= {"pipeline_id": query["pipelineid"], "description": query["description"]}
         server.versions[made["pipeline_version_id"]] = through("V2beta1PipelineVersion", made)
         return made
 
+    def _refuse_twice(self, kept: dict[str, Document], name: str) -> None:
+        if any(document["display_name"] == name for document in kept.values()):
+            raise FileExistsError(f"The name {name} already exist")
+
     def _keep(self, kept: dict[str, Document], model: str, key: str, body: bytes) -> Document:
         document = through(model, json.loads(body))
-        if model == "V2beta1Experiment":
+        if model in ("V2beta1Experiment", "V2beta1Pipeline"):
             self._check_place(document)
         document[key] = str(uuid.uuid4())
         if model == "V2beta1Run":
             document |= {"state": "PENDING", "created_at": NOW.isoformat()}
+            document["finished_at"] = "1970-01-01T00:00:00Z"  # what a server says of no end
         kept[document[key]] = document
         return document
 

@@ -258,6 +258,7 @@ def test_the_champion_is_imported_by_digest_for_both_gates(
         ({"kubeflow": {"nodes": 2}}, "nodes = 2 without a volume"),
         ({"kubeflow": {"image": "bonexray:latest"}}, "kubeflow.image = 'bonexray:latest'"),
         ({"kubeflow": {"deadline_hours": 1}}, "deadline_hours not above timeout_hours = 1"),
+        ({"networks": {"archs": ["resnet18", "resnet18"]}}, "archs name a network twice"),
         ({"kubeflow": {"secret": "Not A Name"}}, "kubeflow.secret = 'Not A Name'"),
     ],
 )

@@ -113,6 +113,20 @@ def test_the_page_of_the_last_gate_is_left_with_how_the_run_ended(tmp_path: Path
     assert (tmp_path / "reports/validation/sheets/a.png").exists()
 
 
+def test_a_damaged_report_is_no_reason_for_no_page(tmp_path: Path) -> None:
+    report_of(tmp_path, "validation", "x", "report.json")
+    page = closed(tmp_path, "FAILED")
+    assert "The page of validation cannot be shown" in page
+    assert "Run failed." in page
+
+
+def test_a_picture_outside_of_the_report_is_not_shown(tmp_path: Path) -> None:
+    (tmp_path / "secret.png").write_bytes(b"png")
+    page = '<html><body><img src="../../../../../secret.png"></body></html>'
+    report_of(tmp_path, "validation", page, "data_docs/index.html")
+    assert "is no picture of the report" in closed(tmp_path, "FAILED")
+
+
 def test_a_report_is_kept_whole_when_a_gate_is_tried_again(tmp_path: Path) -> None:
     report = SimpleNamespace(path=tmp_path / "evaluation")
     report_of(tmp_path, "evaluation", "<html><body>one</body></html>", "report.html")

@@ -60,6 +60,26 @@ def test_a_task_that_a_gate_stopped_need_not_have_written_all(outputs: Path) -> 
     assert list(lost(COMPILED, outputs, failed="gate")) == []
 
 
+def test_outputs_of_no_run_are_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "outputs").mkdir()
+    (tmp_path / "outputs/mine.txt").write_text("precious")
+    with pytest.raises(ConfigError, match="holds outputs/ of no run"):
+        run_locally({}, "0" * 40, None, tmp_path)
+    assert (tmp_path / "outputs/mine.txt").exists()
+
+
+def test_containers_without_an_engine_are_refused_and_nothing_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:9")
+    (tmp_path / "pipeline.yaml").touch()
+    (tmp_path / "outputs").mkdir()
+    with pytest.raises(ConfigError, match="no Docker engine answers"):
+        run_locally({}, "0" * 40, "bonexray-components", tmp_path)
+    assert (tmp_path / "outputs").exists()
+
+
 @pytest.mark.parametrize("registry", ["", "sqlite:///mlflow.db"])
 def test_a_registry_that_a_container_would_lose_is_refused(
     registry: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -36,6 +36,27 @@ def test_the_same_twice_leaves_one(drive: Drive, server: KfpServer) -> None:
     assert len(server.recurring) == 1
 
 
+def test_one_that_was_not_made_is_told_and_the_one_before_stays(
+    drive: Drive, refused: Drive, server: KfpServer
+) -> None:
+    drive("schedule", "--cron", "0 2 * * 0")
+    server.fail("POST /apis/v2beta1/recurringruns", 503)
+    assert "it failed with 503" in refused("schedule", "--cron", "0 5 * * 1")
+    (schedule,) = server.recurring.values()
+    assert schedule["trigger"]["cron_schedule"]["cron"] == "0 0 2 * * 0"
+
+
+@pytest.mark.parametrize("route", ["POST /apis/v2beta1/recurringruns", "DELETE"])
+def test_a_lost_answer_leaves_the_new_one_alone(
+    drive: Drive, server: KfpServer, route: str
+) -> None:
+    drive("schedule", "--cron", "0 2 * * 0")
+    server.fail(route, "lost")
+    drive("schedule", "--cron", "0 5 * * 1")
+    (schedule,) = server.recurring.values()
+    assert schedule["trigger"]["cron_schedule"]["cron"] == "0 0 5 * * 1"
+
+
 def test_a_schedule_can_be_removed_by_its_name(
     drive: Drive, refused: Drive, server: KfpServer
 ) -> None:

@@ -9,7 +9,12 @@ from tests.pipeline.kfp_server import KfpServer
 
 pytest_plugins = ["tests.pipeline.cluster_desk"]
 
-CREATES = ("POST /apis/v2beta1/runs", "pipelines/upload_version", "POST /apis/v2beta1/experiments")
+CREATES = (
+    "POST /apis/v2beta1/pipelines",
+    "POST /apis/v2beta1/runs",
+    "pipelines/upload_version",
+    "POST /apis/v2beta1/experiments",
+)
 
 
 @pytest.mark.parametrize("endpoint", ["", "ml-pipeline:8888"])
@@ -46,6 +51,30 @@ def test_a_token_may_lie_in_a_file(
     monkeypatch.setenv("KF_PIPELINES_SA_TOKEN_PATH", str(tmp_path / "token"))
     drive("submit", "--no-wait")
     assert len(server.runs) == 1
+
+
+@pytest.mark.parametrize("content", [None, b"", b"two words", b"\xff"])
+def test_a_file_that_holds_no_token_is_told(
+    refused: Drive, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes | None
+) -> None:
+    if content is not None:
+        (tmp_path / "token").write_bytes(content)
+    monkeypatch.setenv("KF_PIPELINES_SA_TOKEN_PATH", str(tmp_path / "token"))
+    assert "KF_PIPELINES_SA_TOKEN_PATH: " in refused("status")
+
+
+def test_a_password_in_the_address_is_not_printed(
+    refused: Drive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KF_PIPELINES_ENDPOINT", "https://user:hunter2@kubeflow.example.org")
+    assert "hunter2" not in refused("status")
+
+
+def test_a_server_that_cannot_be_trusted_is_told(
+    refused: Drive, server: KfpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KF_PIPELINES_ENDPOINT", server.url.replace("http:", "https:"))
+    assert "cannot be trusted or reached" in refused("status")
 
 
 @pytest.mark.parametrize(
@@ -99,6 +128,29 @@ def test_what_was_made_while_its_answer_was_lost_is_found_and_not_made_again(
     server.fail(route, "lost")
     drive("submit", "--no-wait")
     assert (len(server.versions), len(server.experiments), len(server.runs)) == (1, 1, 1)
+
+
+def test_what_may_have_been_made_and_cannot_be_looked_up_is_told(
+    refused: Drive, server: KfpServer
+) -> None:
+    server.fail("POST /apis/v2beta1/runs", "lost")
+    original = server.fault_of
+
+    def deaf(asked: str):
+        lost = asked.startswith("GET /apis/v2beta1/runs") and server.runs
+        return 503 if lost else original(asked)
+
+    server.fault_of = deaf  # type: ignore[method-assign]
+    said = refused("submit", "--no-wait")
+    assert "may have been made, and cannot be looked up" in said
+
+
+def test_an_end_whose_answer_was_lost_is_an_end(drive: Drive, server: KfpServer) -> None:
+    server.played = [{"state": "RUNNING"}, {}]
+    drive("submit", "--no-wait")
+    (run_id,) = server.runs
+    server.fail(":terminate", "lost")
+    assert "is being ended" in drive("cancel", run_id)
 
 
 def test_a_version_that_somebody_else_uploaded_meanwhile_is_used(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.pipeline.cluster_desk import COMMIT, Drive
-from tests.pipeline.kfp_server import NOW, KfpServer, task
+from tests.pipeline.kfp_server import NOW, KfpServer, nodes_of_argo, task
 
 pytest_plugins = ["tests.pipeline.cluster_desk"]
 
@@ -17,9 +17,8 @@ ENDED = {"state": "SUCCEEDED", "finished_at": NOW.replace(hour=1).isoformat()}
 TRAINED = ENDED | {
     "run_details": {
         "task_details": [
-            task("root", "SUCCEEDED", 0, 3600),
-            task("ingest-driver", "SUCCEEDED", 0, 5),
-            task("ingest", "SKIPPED", 0, 0),
+            *nodes_of_argo(),
+            task("ingest", "SUCCEEDED", 10, 300),
             task("train", "SUCCEEDED", 600, 1800),
         ]
     }
@@ -79,6 +78,22 @@ def test_the_first_run_has_no_forecast_but_a_bound(
     assert "at a cost of 7.00" in said
 
 
+@pytest.mark.parametrize("price", ["", "much", "nan", "-3", "inf"])
+def test_a_price_that_is_none_is_refused_before_anything_is_uploaded(
+    refused: Drive, server: KfpServer, monkeypatch: pytest.MonkeyPatch, price: str
+) -> None:
+    monkeypatch.setenv("PRICE_PER_HOUR", price)
+    assert f"PRICE_PER_HOUR = {price!r} in the environment, expected a number" in refused("submit")
+    assert not server.versions
+
+
+def test_a_number_that_was_text_is_a_number_in_the_run(drive: Drive, server: KfpServer) -> None:
+    drive("submit", "--no-wait", "--set", 'train.epochs="7"', "--set", "train.learning_rate=1e-3")
+    (run,) = server.runs.values()
+    train = run["runtime_config"]["parameters"]["train"]
+    assert (train["epochs"], train["learning_rate"]) == (7, 0.001)
+
+
 def test_the_next_is_forecast_by_the_pace_of_the_runs_before(
     drive: Drive, server: KfpServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -89,28 +104,45 @@ def test_the_next_is_forecast_by_the_pace_of_the_runs_before(
     assert "about 1 h 40 min at a cost of 3.00 for the training nodes, by the pace of 1 run" in said
 
 
+def test_a_training_out_of_the_cache_is_no_pace(drive: Drive, server: KfpServer) -> None:
+    server.played = [TRAINED]
+    drive("submit")
+    cached = {"task_details": [task("train", "SUCCEEDED", 5, 6)]}
+    server.played = [ENDED | {"run_details": cached}]
+    drive("submit")
+    assert "about 1 h 0 min, by the pace of 1 run before" in drive("submit", "--no-wait")
+
+
 def test_it_is_followed_task_by_task_without_kubeflows_own(drive: Drive, server: KfpServer) -> None:
-    running = [task("train-driver", "SUCCEEDED", 0, 3), task("train", "RUNNING", 5)]
-    done = [task("ingest", "SKIPPED", 0, 1), task("train", "SUCCEEDED", 5, 65)]
+    running = [*nodes_of_argo(), task("train", "RUNNING", 5)]
+    done = [*nodes_of_argo(), task("train", "SUCCEEDED", 5, 65), task("ingest", "SUCCEEDED", 0, 4)]
     server.played = [
         {"state": "RUNNING", "run_details": {"task_details": running}},
         ENDED | {"run_details": {"task_details": done}},
     ]
     said = drive("submit")
-    assert "driver" not in said
     lines = [line.split(maxsplit=1)[1] for line in said.splitlines() if line[2:3] == ":"]
     assert [" ".join(line.split()) for line in lines] == [
-        "train running", "ingest from the cache after 1 s", "train succeeded after 60 s",
+        "train running", "ingest succeeded after 4 s", "train succeeded after 60 s",
     ]  # fmt: skip
 
 
-def test_a_failed_run_names_the_task_and_why(
-    drive: Drive, refused: Drive, server: KfpServer
+@pytest.mark.parametrize(
+    ("failed", "said"),
+    [
+        (
+            "gate-2",
+            "gate failed: its reason is in its log, its report on the page that `close` left",
+        ),
+        ("ingest", "ingest failed: see its log"),
+    ],
+)
+def test_a_failed_run_names_the_task_and_where_the_reason_is(
+    refused: Drive, server: KfpServer, failed: str, said: str
 ) -> None:
-    why = {"code": 2, "message": "evaluation: the gate refused\nthe model"}
-    failed = [task("gate-2", "FAILED", 0, 4, error=why)]
-    server.played = [ENDED | {"state": "FAILED", "run_details": {"task_details": failed}}]
-    assert "gate failed: evaluation: the gate refused the model" in refused("submit")
+    tasks = [*nodes_of_argo(), task(failed, "FAILED", 3, 9), task("close", "SUCCEEDED", 9, 12)]
+    server.played = [ENDED | {"state": "FAILED", "run_details": {"task_details": tasks}}]
+    assert said in refused("submit")
 
 
 def test_status_shows_a_run_or_the_newest_and_the_schedules(
@@ -135,6 +167,7 @@ def test_cancel_ends_a_run_that_runs(drive: Drive, refused: Drive, server: KfpSe
     (run_id,) = server.runs
     assert "was running, and is being ended" in drive("cancel", run_id)
     assert server.runs[run_id]["state"] == "CANCELING"
+    assert "is being ended already" in drive("cancel", run_id)
     server.runs[run_id]["state"] = "CANCELED"
     assert "has ended already: canceled" in refused("cancel", run_id)
 
@@ -150,6 +183,10 @@ def test_cancel_ends_a_run_that_runs(drive: Drive, refused: Drive, server: KfpSe
         (["--set", "nosuch.field=3"], {}, "params.yaml has no 'nosuch', expected one of"),
         (["--set", "train.epochs=many"], {}, "train.epochs = 'many'"),
         (["--set", "train.epochs"], {}, "expected SECTION.FIELD=VALUE"),
+        (["--set", "train.seed=2026-01-01"], {}, "holds what is no plain value"),
+        (["--set", "kubeflow.node_selector=&a {x: *a}"], {}, "holds what is no plain value"),
+        (["--set", f"train.seed={'[' * 2000}"], {}, "the value is no YAML"),
+        (["--set", "networks.archs=[resnet18, resnet18]"], {}, "archs name a network twice"),
         (["--image", "bonexray-components:latest"], {}, "expected one by its digest"),
         (["--image", f"x@sha256:{'0' * 64}"], {}, "expected one by its digest"),
         (["--commit", "main"], {}, "--commit 'main', expected 40 hexadecimal digits"),
