@@ -74,7 +74,8 @@ def _unschedule(args: argparse.Namespace) -> str:
 
 
 def _status(args: argparse.Namespace) -> str:
-    print("\n".join(runs.status(_server(read_checked(args.params)), args.run)))
+    params = read_checked(args.params)
+    print("\n".join(runs.status(_server(params), args.run, params["register"]["experiment"])))
     return ""
 
 

@@ -47,7 +47,9 @@ def _known(keys: list[str], params: dict[str, Any], name: str) -> dict[str, Any]
     for depth, key in enumerate(keys):
         if not isinstance(at, dict) or key not in at:
             within = ".".join(keys[:depth]) or "params.yaml"
-            known = ", ".join(at) if isinstance(at, dict) else "no fields"
+            if not isinstance(at, dict) or not at:  # node_selector, say: a map of anybody's keys
+                raise ConfigError(f"--set {name}: {within} is set as a whole: {within}=VALUE")
+            known = ", ".join(at)
             raise ConfigError(f"--set {name}: {within} has no {key!r}, expected one of {known}")
         holder, at = at, at[key]
     found: dict[str, Any] = holder

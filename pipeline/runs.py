@@ -15,16 +15,19 @@ import yaml
 from bonexray.errors import ConfigError, KubeflowError
 from bonexray.kubeflow_config import NO_IMAGE
 from pipeline.compiling import compile_pipeline
-from pipeline.forecast import forecast, price_per_hour, span
-from pipeline.server import Server
-from pipeline.tasks import seconds_between, tasks_of
+from pipeline.forecast import forecast, is_alike, price_per_hour
+from pipeline.server import Server, is_of
+from pipeline.tasks import Task, names_of, seconds_between, span, tasks_of
 from pipeline.training import PIPELINE
+from pipeline.wire import FinalError
 
 POLL_S = 10.0
 """Between two looks at a run that is followed."""
 _PATIENCE = 30
 """Looks in a row that may fail."""
 _ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
+_COMPARED = 5
+"""Runs before, for a forecast."""
 _PINNED = re.compile(r"\S+@sha256:[0-9a-f]{64}")
 _OLD = (2, 16)
 """Servers before it know GPU counts of 0 and the powers of two up to 16, and drop others."""
@@ -50,10 +53,12 @@ def submit(server: Server, submission: Submission) -> str:
     price_per_hour()  # one that is none is told before anything is uploaded
     _refuse_unfit(server, submission)
     pipeline_id, version_id, version, inputs = _upload(server, submission)
-    print(f"version    {version}, data {inputs['data']}")
-    print(f"forecast   {forecast(_of_pipeline(server, pipeline_id), submission.params)}")
+    print(f"commit     {submission.commit}, data {inputs['data']}\nversion    {version}")
+    experiment = submission.params["register"]["experiment"]
+    earlier = _earlier(server, experiment, pipeline_id, inputs)
+    print(f"forecast   {forecast(earlier, inputs, submission.params)}")
     run = api.V2beta1Run(
-        experiment_id=server.experiment(submission.params["register"]["experiment"]),
+        experiment_id=server.experiment(experiment),
         display_name=f"{version} {uuid4().hex[:6]}",
         pipeline_version_reference=_reference(pipeline_id, version_id),
         runtime_config=api.V2beta1RuntimeConfig(parameters=inputs),
@@ -71,35 +76,41 @@ def follow(server: Server, run_id: str) -> str:
         KubeflowError: the run failed or was ended, or is not to be seen any more.
     """
     told: dict[str, str] = {}
-    failures = 0
+    names: dict[str, str] | None = None
+    failures, complaint = 0, ""
     while True:
         try:
             run = server.run(run_id)
-            failures = 0
+            names = names_of(server.spec(run)) if names is None else names
         except KubeflowError as error:
             failures += 1
-            if failures >= _PATIENCE or "there is none" in str(error):
-                raise
-            print(f"{time.strftime('%H:%M:%S')}   {error}", flush=True)
+            if failures >= _PATIENCE or isinstance(error, FinalError):
+                raise KubeflowError(f"run {run_id} is followed no longer: {error}") from error
+            if complaint != str(error):
+                complaint = str(error)
+                _tell(f"{complaint}; asking on")
             time.sleep(POLL_S)
             continue
-        for task in tasks_of(run):
+        failures, complaint = 0, ""
+        tasks = tasks_of(run, names)
+        for task in tasks:
             if told.get(task.id) != task.state:
                 told[task.id] = task.state
-                print(f"{time.strftime('%H:%M:%S')}   {task.line()}", flush=True)
+                _tell(task.line())
         if run.state in _ENDED:
-            return _ending(run)
+            return _ending(run, tasks, server.wire.link(run_id))
         time.sleep(POLL_S)
 
 
-def status(server: Server, run_id: str | None) -> list[str]:
+def status(server: Server, run_id: str | None, experiment: str) -> list[str]:
     """A run's tasks, or the newest runs and the schedules, one line each. Raises KubeflowError."""
     if run_id is not None:
         run = server.run(run_id)
-        lines = [task.line() for task in tasks_of(run)]
+        lines = [task.line() for task in tasks_of(run, names_of(server.spec(run)))]
         return [_head(run), *lines, server.wire.link(run_id)]
-    runs = [_head(run) for run in server.runs()[:10]] or ["no runs yet"]
-    return runs + [_schedule_line(schedule) for schedule in server.schedules()]
+    runs = [_head(run) for run in server.runs(experiment)[:10]]
+    runs = runs or [f"no runs yet in experiment {experiment}"]
+    return runs + [_schedule_line(schedule) for schedule in server.schedules(PIPELINE)]
 
 
 def cancel(server: Server, run_id: str) -> str:
@@ -134,8 +145,9 @@ def schedule(server: Server, submission: Submission, name: str, cron: str) -> st
         )
     _refuse_unfit(server, submission)
     pipeline_id, version_id, version, inputs = _upload(server, submission)
-    before = server.schedules(name)
+    before = server.schedules(PIPELINE, name)
     server.schedule(
+        PIPELINE,
         api.V2beta1RecurringRun(
             experiment_id=server.experiment(submission.params["register"]["experiment"]),
             display_name=name,
@@ -155,19 +167,19 @@ def schedule(server: Server, submission: Submission, name: str, cron: str) -> st
         {old.recurring_run_id for old in before},
     )
     for old in before:  # the new one is there: nothing is left out between them
-        server.unschedule(old.recurring_run_id)
+        server.unschedule(PIPELINE, old.recurring_run_id)
     replaced = ", in place of the one before" if before else ""
-    return f"schedule {name}: {version} at {cron!r}{replaced}"
+    return f"schedule {name}: {version} at {cron!r}, in the server's time{replaced}"
 
 
 def unschedule(server: Server, name: str) -> str:
     """Remove a schedule; its runs stay. Raises KubeflowError: there is none of that name."""
-    found = server.schedules(name)
+    found = server.schedules(PIPELINE, name)
     if not found:
-        known = ", ".join(str(old.display_name) for old in server.schedules()) or "none"
-        raise KubeflowError(f"no schedule {name!r}, expected one of: {known}")
+        known = ", ".join(str(old.display_name) for old in server.schedules(PIPELINE)) or "none"
+        raise KubeflowError(f"no schedule {name!r} of {PIPELINE}, expected one of: {known}")
     for old in found:
-        server.unschedule(old.recurring_run_id)
+        server.unschedule(PIPELINE, old.recurring_run_id)
     return f"schedule {name}: removed"
 
 
@@ -194,25 +206,30 @@ def _refuse_unfit(server: Server, submission: Submission) -> None:
             "tells it; `make images` builds it, kubeflow.image or --image names it"
         )
     gpus = str(submission.params["kubeflow"]["gpus"])
+    if gpus in _OLD_COUNTS:
+        return
     version = server.wire.health.version
-    known = re.match(r"(\d+)\.(\d+)", version)
-    if known and (int(known[1]), int(known[2])) < _OLD and gpus not in _OLD_COUNTS:
+    known = re.match(r"v?(\d+)\.(\d+)", version)
+    if known is None:
+        print(f"note       the server does not tell its version; before 2.16 it drops {gpus} GPUs")
+    elif (int(known[1]), int(known[2])) < _OLD:
         raise ConfigError(
             f"kubeflow.gpus = {gpus} on a server of version {version}, which would drop it: "
             f"expected one of {', '.join(_OLD_COUNTS)}, or a server of 2.16 or later"
         )
 
 
-def _of_pipeline(server: Server, pipeline_id: str) -> list[Any]:
-    """Earlier runs of it, with their tasks."""
+def _earlier(
+    server: Server, experiment: str, pipeline_id: str, inputs: dict[str, Any]
+) -> list[Any]:
+    """Runs of the pipeline that ended well, with their tasks: those with like inputs first."""
     ended = [
         run
-        for run in server.runs()
-        if run.state == "SUCCEEDED"
-        and run.pipeline_version_reference
-        and run.pipeline_version_reference.pipeline_id == pipeline_id
+        for run in server.runs(experiment)
+        if run.state == "SUCCEEDED" and is_of(run, pipeline_id)
     ]
-    return [server.run(run.run_id) for run in ended[:5]]
+    ended.sort(key=lambda run: not is_alike(run, inputs))  # stable: newest first
+    return [server.run(run.run_id) for run in ended[:_COMPARED]]
 
 
 def _reference(pipeline_id: str, version_id: str) -> Any:
@@ -221,21 +238,22 @@ def _reference(pipeline_id: str, version_id: str) -> Any:
     )
 
 
-def _ending(run: Any) -> str:
+def _tell(line: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')}   {line}", flush=True)
+
+
+def _ending(run: Any, tasks: list[Task], link: str) -> str:
     seconds = seconds_between(run.created_at, run.finished_at)
     took = "?" if seconds is None else span(seconds)
     if run.state in ("SUCCEEDED", "SKIPPED"):
         return f"run {run.run_id} succeeded after {took}"
-    failed = [task.kind for task in tasks_of(run) if task.state == "FAILED"]
-    where = "its reason is in its log, its report on the page that `close` left"
-    why = (
-        f": {failed[0]} failed: {where if failed[0] == 'gate' else 'see its log'}" if failed else ""
-    )
-    raise KubeflowError(f"run {run.run_id} {run.state.lower()} after {took}{why}")
+    failed = next((task for task in tasks if task.state == "FAILED"), None)
+    why = f": {failed.why()}" if failed else ""
+    raise KubeflowError(f"run {run.run_id} {run.state.lower()} after {took}{why}: {link}")
 
 
 def _head(run: Any) -> str:
-    made = f"{run.created_at:%Y-%m-%d %H:%M}" if run.created_at else "?"
+    made = f"{run.created_at.astimezone():%Y-%m-%d %H:%M}" if run.created_at else "?"
     return f"{made}  {str(run.state).lower():<10} {run.run_id}  {run.display_name}"
 
 

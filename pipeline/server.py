@@ -9,7 +9,7 @@ from typing import Any
 import kfp_server_api as api
 
 from bonexray.errors import KubeflowError
-from pipeline.wire import Wire
+from pipeline.wire import FinalError, Wire
 
 _PAGE = 50
 
@@ -72,16 +72,7 @@ class Server:
 
     def experiment(self, name: str) -> str:
         """Id of an experiment, which is made if it is missing. Raises KubeflowError."""
-
-        def find() -> str | None:
-            listed = self.wire.read(
-                f"experiment {name}",
-                self._experiments.experiment_service_list_experiments,
-                filter=_named(name),
-                **self.wire.place(),
-            )
-            return next((found.experiment_id for found in listed.experiments or []), None)
-
+        find = functools.partial(self._experiment_id, name)
         body = api.V2beta1Experiment(display_name=name, **self.wire.place())
         if (found := find()) is None:
             create = functools.partial(self._experiments.experiment_service_create_experiment, body)
@@ -96,7 +87,7 @@ class Server:
         name = run.display_name
 
         def find() -> Any:
-            return next((found for found in self.runs() if found.display_name == name), None)
+            return next(iter(self._list_runs(filter=_named(name))), None)
 
         create = functools.partial(self._runs.run_service_create_run, run)
         started = self.wire.make(f"run {name}", create, find)
@@ -111,16 +102,26 @@ class Server:
             raise KubeflowError(f"{self.wire.host}: run {run_id}: answers with another")
         return found
 
-    def runs(self) -> list[Any]:
-        """The newest runs (V2beta1Run), newest first. Raises KubeflowError."""
-        listed = self.wire.read(
-            "runs",
-            self._runs.run_service_list_runs,
-            page_size=_PAGE,
-            sort_by="created_at desc",
-            **self.wire.place(),
-        )
-        return listed.runs or []
+    def runs(self, experiment: str) -> list[Any]:
+        """The newest runs (V2beta1Run) of an experiment, newest first. Raises KubeflowError."""
+        experiment_id = self._experiment_id(experiment)
+        if experiment_id is None:
+            return []
+        return self._list_runs(experiment_id=experiment_id, sort_by="created_at desc")
+
+    def spec(self, run: Any) -> dict[str, Any]:
+        """The compiled pipeline of a run (V2beta1Run), empty when gone. Raises KubeflowError."""
+        of = run.pipeline_version_reference
+        try:
+            found = of and self.wire.read(
+                f"version {of.pipeline_version_id}",
+                self._pipelines.pipeline_service_get_pipeline_version,
+                of.pipeline_id,
+                of.pipeline_version_id,
+            )
+        except FinalError:
+            return {}
+        return (found and found.pipeline_spec) or {}
 
     def terminate(self, run_id: str) -> None:
         """End a run. Raises KubeflowError: it goes on."""
@@ -132,8 +133,15 @@ class Server:
         end = functools.partial(self._runs.run_service_terminate_run, run_id)
         self.wire.make(f"the end of run {run_id}", end, find)
 
-    def schedules(self, name: str | None = None) -> list[Any]:
-        """Recurring runs (V2beta1RecurringRun), those of a name or all. Raises KubeflowError."""
+    def schedules(self, pipeline: str, name: str | None = None) -> list[Any]:
+        """Recurring runs (V2beta1RecurringRun) of a pipeline, those of a name or all.
+
+        A server of one user gives those of every pipeline, whoever made them.
+
+        Raises:
+            KubeflowError: the server cannot be used.
+        """
+        pipeline_id = self._pipeline_id(pipeline)
         listed = self.wire.read(
             "schedules",
             self._recurring.recurring_run_service_list_recurring_runs,
@@ -141,12 +149,13 @@ class Server:
             **({"filter": _named(name)} if name else {}),
             **self.wire.place(),
         )
-        return listed.recurring_runs or []
+        return [found for found in listed.recurring_runs or [] if is_of(found, pipeline_id)]
 
-    def schedule(self, recurring: Any, before: Container[str]) -> Any:
+    def schedule(self, pipeline: str, recurring: Any, before: Container[str]) -> Any:
         """Create a recurring run (V2beta1RecurringRun).
 
         Args:
+            pipeline: its name.
             recurring: to create.
             before: ids of those that have its name already.
 
@@ -156,25 +165,39 @@ class Server:
         name = recurring.display_name
 
         def find() -> Any:
-            new = (found for found in self.schedules(name) if found.recurring_run_id not in before)
-            return next(new, None)
+            found = self.schedules(pipeline, name)
+            return next((each for each in found if each.recurring_run_id not in before), None)
 
         create = functools.partial(
             self._recurring.recurring_run_service_create_recurring_run, recurring
         )
         return self.wire.make(f"schedule {name}", create, find)
 
-    def unschedule(self, recurring_run_id: str) -> None:
+    def unschedule(self, pipeline: str, recurring_run_id: str) -> None:
         """Delete a recurring run; its runs stay. Raises KubeflowError: it goes on."""
 
         def find() -> Any:
-            left = [found.recurring_run_id for found in self.schedules()]
+            left = [found.recurring_run_id for found in self.schedules(pipeline)]
             return None if recurring_run_id in left else True
 
         delete = functools.partial(
             self._recurring.recurring_run_service_delete_recurring_run, recurring_run_id
         )
         self.wire.make(f"the end of schedule {recurring_run_id}", delete, find)
+
+    def _list_runs(self, **which: Any) -> list[Any]:
+        list_runs = self._runs.run_service_list_runs
+        listed = self.wire.read("runs", list_runs, page_size=_PAGE, **which, **self.wire.place())
+        return listed.runs or []
+
+    def _experiment_id(self, name: str) -> str | None:
+        listed = self.wire.read(
+            f"experiment {name}",
+            self._experiments.experiment_service_list_experiments,
+            filter=_named(name),
+            **self.wire.place(),
+        )
+        return next((found.experiment_id for found in listed.experiments or []), None)
 
     def _pipeline_id(self, name: str) -> str | None:
         listed = self.wire.read(
@@ -197,6 +220,12 @@ class Server:
         )
         found = next(iter(listed.pipeline_versions or []), None)
         return found and (pipeline_id, found.pipeline_version_id)
+
+
+def is_of(made: Any, pipeline_id: str | None) -> bool:
+    """Whether a run or a recurring run is of that pipeline."""
+    reference = made.pipeline_version_reference
+    return reference is not None and reference.pipeline_id == pipeline_id
 
 
 def _named(name: str) -> str:

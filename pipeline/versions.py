@@ -22,8 +22,11 @@ def code_commit() -> str:
 
 
 def is_changed() -> bool:
-    """Whether tracked files differ from HEAD, besides the settings and DVC's lock."""
-    code = [".", ":!params.yaml", ":!dvc.lock"]
+    """Whether tracked files differ from HEAD, besides the settings and what DVC writes.
+
+    Those travel as inputs of the run: no image holds them.
+    """
+    code = [".", ":!params.yaml", ":!dvc.lock", ":!*.dvc"]
     return subprocess.run(["git", "diff", "--quiet", "HEAD", "--", *code]).returncode != 0
 
 

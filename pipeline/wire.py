@@ -12,7 +12,6 @@ import functools
 import json
 import os
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any
 
 import kfp_server_api as api
 import urllib3
-from kfp.client import Client, ServiceAccountTokenVolumeCredentials
+from kfp.client import ServiceAccountTokenVolumeCredentials
 
 from bonexray.errors import ConfigError, KubeflowError
 
@@ -31,6 +30,16 @@ TIMEOUT_S = 60
 PAUSES_S: tuple[float, ...] = (1.0, 3.0, 9.0)
 """Before each further try of what only reads."""
 _STUMBLES = (429, 500, 502, 503, 504)
+_REASONS = {
+    401: f"it does not know you: the token ({TOKEN}, {TOKEN_FILE}) is missing or expired",
+    403: "it does not let you: the token has expired, or may not do this",
+    404: "there is none",
+    409: "there is one already",
+} | dict.fromkeys((301, 302, 303, 307, 308), "it sends you elsewhere, to a login?")
+
+
+class FinalError(KubeflowError):
+    """A refusal that is the same however often it is asked for."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,7 +63,7 @@ class Wire:
         Raises:
             ConfigError: no server is named.
         """
-        self.host = os.environ.get(ENDPOINT, "").rstrip("/")
+        self.host = os.environ.get(ENDPOINT, "").strip().rstrip("/")
         if not self.host.startswith(("http://", "https://")):
             raise ConfigError(
                 f"{ENDPOINT} = {self.host!r}: names no Kubeflow Pipelines server, expected its "
@@ -63,24 +72,23 @@ class Wire:
         self._namespace = namespace
         if "@" in self.host:
             raise ConfigError(f"{ENDPOINT} holds a password, expected {TOKEN} to say who asks")
-        token = os.environ.get(TOKEN) or None
+        token = os.environ.get(TOKEN, "").strip() or None  # a line's end may come with it
         by_file = TOKEN_FILE in os.environ and token is None
+        # What kfp's `Client` stands on. That one may open a browser, and reads a file at home.
+        configuration = api.Configuration(host=self.host)
+        configuration.ssl_ca_cert = os.environ.get("SSL_CERT_FILE")
+        configuration.retries = False  # else urllib3 repeats calls that make something
+        configuration.api_key_prefix["authorization"] = "Bearer"
+        if token or by_file:
+            configuration.api_key["authorization"] = token or "read before each call"
         if by_file:
             _refuse_no_token(Path(os.environ[TOKEN_FILE]))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # it knows no server before 2.0
-            client = Client(
-                host=self.host,
-                namespace=namespace,
-                existing_token=token,
-                credentials=ServiceAccountTokenVolumeCredentials() if by_file else None,
-                ssl_ca_cert=os.environ.get("SSL_CERT_FILE"),
+            configuration.refresh_api_key_hook = (
+                ServiceAccountTokenVolumeCredentials().refresh_api_key_hook
             )
-        wire = client._run_api.api_client  # of which kfp's client makes all its calls
-        # Without a limit a call waits for ever; and urllib3 would repeat calls that make something.
-        wire.rest_client.pool_manager.connection_pool_kw["retries"] = False
-        wire.call_api = functools.partial(_limited, wire, wire.call_api)
-        self.client = wire
+        self.client = api.ApiClient(configuration)
+        # Without a limit a call waits for ever.
+        self.client.call_api = functools.partial(_limited, self.client, self.client.call_api)
 
     def link(self, run_id: str) -> str:
         """Where a person sees a run."""
@@ -116,7 +124,8 @@ class Wire:
             kwargs: of the call.
 
         Raises:
-            KubeflowError: the server cannot be reached, refuses, or answers what it should not.
+            FinalError: the server refuses.
+            KubeflowError: it cannot be reached, or answers what it should not.
         """
         for pause_s in (*PAUSES_S, None):
             try:
@@ -166,15 +175,14 @@ class Wire:
         said = _said(error)
         status = error.status
         if not status:  # no answer at all: a certificate that does not hold, say
-            return KubeflowError(f"{self.host}: cannot be trusted or reached: {said}")
-        reason = {
-            401: f"it does not know you: the token ({TOKEN}, {TOKEN_FILE}) is missing or expired",
-            403: "it does not let you: the token has expired, or may not do this",
-            404: "there is none",
-            409: "there is one already",
-            302: "it sends you elsewhere, to a login?",
-        }.get(status, f"it failed with {status}" if status >= 500 else f"it refuses with {status}")
-        return KubeflowError(f"{self.host}: {what}: {reason}: {said}")
+            return KubeflowError(
+                f"{self.host}: cannot be trusted or reached (SSL_CERT_FILE may name a file of "
+                f"authorities): {said}"
+            )
+        if status in _STUMBLES:
+            return KubeflowError(f"{self.host}: {what}: it failed with {status}: {said}")
+        reason = _REASONS.get(status, f"it refuses with {status}")
+        return FinalError(f"{self.host}: {what}: {reason}: {said}")
 
     def _unreached(self, what: str, error: Exception) -> KubeflowError:
         if isinstance(error, urllib3.exceptions.NewConnectionError | urllib3.exceptions.ProxyError):
@@ -209,10 +217,13 @@ def _limited(wire: Any, call: Callable[..., Any], *args: Any, **kwargs: Any) -> 
 
 
 def _said(error: api.ApiException) -> str:
+    """Most of a server says `message`, its uploads `error_message`, and some of it bare text."""
     try:
-        return _line(str(json.loads(error.body)["message"]))
-    except (KeyError, TypeError, ValueError):
-        return _line(str(error.reason or "no reason given"))
+        told = json.loads(error.body)
+        return _line(str(told.get("message") or told["error_message"]))
+    except (AttributeError, KeyError, TypeError, ValueError):
+        text = _line(str(error.body or ""))
+        return text if text and "<" not in text else _line(str(error.reason or "no reason given"))
 
 
 def _line(text: str) -> str:

@@ -2,7 +2,7 @@
 
 What it takes and gives goes through the published client's own models: a field that they do not
 know is refused, as is a package that kfp's own loader does not take. Runs are played, one look
-after the other.
+after the other. Tasks and refusals have the form that the server's sources, at 2.17, give them.
 """
 
 import datetime
@@ -21,6 +21,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import kfp_server_api as api
+import yaml
 from kfp import components
 
 TOKEN = "a-token"
@@ -44,20 +45,26 @@ def nodes_of_argo() -> list[Document]:
     """What a server tells beside the tasks: the workflow, tries, drivers, groups, the exit hook."""
     names = ["bonexray-x7k2p", "root", "root-driver", "train-driver", "executor(0)", "executor"]
     names += ["for-loop-1", "iteration-iterations(0)", "exit-handler-1", "exit-handler-1.onExit"]
-    return [task(name, "FAILED", index, 4000) for index, name in enumerate(names)]
+    states = ["SUCCEEDED" if name.endswith("-driver") else "FAILED" for name in names]
+    return [task(names[index], state, index, 4000) for index, state in enumerate(states)]
 
 
 def task(
     name: str, state: str, start_s: float = 0, end_s: float | None = None, **more: Any
 ) -> Document:
     """A task of a run, as V2beta1PipelineTaskDetail has it."""
-    made = NOW + datetime.timedelta(seconds=start_s)
-    told = {"task_id": f"id-{name}", "display_name": name, "state": state}
-    told |= {"create_time": made.isoformat(), "start_time": made.isoformat()}
+    start = NOW + datetime.timedelta(seconds=start_s)
+    told = {"task_id": f"id-{name}-{start_s}", "display_name": name, "state": state}
+    told |= {"create_time": NOW.isoformat(), "start_time": start.isoformat()}
     never = datetime.datetime(1, 1, 1, tzinfo=datetime.UTC)  # what a server says of no end
     end = never if end_s is None else NOW + datetime.timedelta(seconds=end_s)
     told["end_time"] = end.isoformat()
     return told | more
+
+
+def cached(name: str, at_s: float) -> list[Document]:
+    """What a server tells of a task whose result came from the cache."""
+    return [task(name, "SUCCEEDED", at_s, at_s), task("executor", "SKIPPED", at_s, at_s)]
 
 
 class KfpServer(ThreadingHTTPServer):
@@ -81,7 +88,7 @@ class KfpServer(ThreadingHTTPServer):
         """Part of "METHOD /path" -> what befalls the next calls: a status, or a word."""
 
     def fail(self, route: str, *faults: Any) -> None:
-        """Statuses, or `drop`, `hang`, `html`, `torn`, `lost` (done, and the answer is lost)."""
+        """Statuses, or `drop`, `hang`, `html`, `torn`, `login`, `lost` (done, its answer not)."""
         self.faults.setdefault(route, []).extend(faults)
 
     def fault_of(self, asked: str) -> Any:
@@ -134,6 +141,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(200, b"<html>sign in</html>", "text/html")
         if fault == "torn":
             return self._send(200, b'{"runs": [{"run_id"', "application/json")
+        if fault == "login":
+            return self._send(302, b"", "text/html", Location="/dex/auth")
         if isinstance(fault, int):
             return self._refuse(fault, f"a {fault} was\nasked for")
         if self.server.token and self.headers.get("Authorization") != f"Bearer {self.server.token}":
@@ -161,6 +170,8 @@ class _Handler(BaseHTTPRequestHandler):
         if match := re.fullmatch(r"/pipelines/([^/]+)/versions", path):
             own = [v for v in server.versions.values() if v["pipeline_id"] == match[1]]
             return {"pipeline_versions": _filtered(own, query)}
+        if match := re.fullmatch(r"/pipelines/[^/]+/versions/([^/]+)", path):
+            return server.versions[match[1]]
         if path == "/pipelines":
             if method == "POST":
                 self._refuse_twice(server.pipelines, json.loads(body)["display_name"])
@@ -180,7 +191,9 @@ class _Handler(BaseHTTPRequestHandler):
             if method == "POST":
                 return self._keep(server.runs, "V2beta1Run", "run_id", body)
             self._check_place(query)
-            return {"runs": list(reversed(server.runs.values()))}
+            runs = _filtered(list(reversed(server.runs.values())), query)
+            within = query.get("experiment_id")
+            return {"runs": [run for run in runs if within in (None, run["experiment_id"])]}
         if path == "/recurringruns":
             if method == "POST":
                 return self._keep(server.recurring, "V2beta1RecurringRun", "recurring_run_id", body)
@@ -219,6 +232,9 @@ class _Handler(BaseHTTPRequestHandler):
         self._refuse_twice(own, query["name"])
         made = {"pipeline_version_id": str(uuid.uuid4()), "display_name": query["name"]}
         made |= {"pipeline_id": query["pipelineid"], "description": query["description"]}
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        parts = zip(("pipeline_spec", "platform_spec"), yaml.load_all(package, loader), strict=True)
+        made["pipeline_spec"] = dict(parts)
         server.versions[made["pipeline_version_id"]] = through("V2beta1PipelineVersion", made)
         return made
 
@@ -243,13 +259,16 @@ class _Handler(BaseHTTPRequestHandler):
             raise ValueError("In single-user mode, namespace must be empty, else it is required")
 
     def _refuse(self, code: int, message: str) -> None:
-        body = json.dumps({"code": 2, "message": message}).encode()
-        self._send(code, body, "application/json")
+        told = {"code": 2, "message": message}
+        if "/pipelines/upload" in self.path:
+            told = {"error_message": message, "error_details": message}
+        self._send(code, json.dumps(told).encode(), "application/json")
 
-    def _send(self, code: int, body: bytes, content_type: str) -> None:
+    def _send(self, code: int, body: bytes, content_type: str, **headers: str) -> None:
         try:
             self.send_response(code)
-            self.send_header("Content-Type", content_type)
+            for name, value in {"Content-Type": content_type, **headers}.items():
+                self.send_header(name, value)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

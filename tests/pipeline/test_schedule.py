@@ -57,11 +57,23 @@ def test_a_lost_answer_leaves_the_new_one_alone(
     assert schedule["trigger"]["cron_schedule"]["cron"] == "0 0 5 * * 1"
 
 
+def test_one_of_that_name_of_another_pipeline_is_left_alone(
+    drive: Drive, refused: Drive, server: KfpServer
+) -> None:
+    reference = {"pipeline_id": "theirs", "pipeline_version_id": "theirs"}
+    theirs = {"recurring_run_id": "theirs", "pipeline_version_reference": reference}
+    server.recurring["theirs"] = theirs | {"display_name": "nightly"}
+    assert "no schedule 'nightly' of bonexray" in refused("unschedule", "--name", "nightly")
+    drive("schedule", "--cron", "0 2 * * 0", "--name", "nightly")
+    drive("unschedule", "--name", "nightly")
+    assert list(server.recurring) == ["theirs"]
+
+
 def test_a_schedule_can_be_removed_by_its_name(
     drive: Drive, refused: Drive, server: KfpServer
 ) -> None:
     drive("schedule", "--cron", "0 2 * * 0")
-    assert "no schedule 'nightly', expected one of: bonexray" in refused(
+    assert "no schedule 'nightly' of bonexray, expected one of: bonexray" in refused(
         "unschedule", "--name", "nightly"
     )
     assert "removed" in drive("unschedule")

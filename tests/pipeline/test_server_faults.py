@@ -1,9 +1,8 @@
 """What a server may do to a caller, and what the caller says and does."""
 
-from pathlib import Path
-
 import pytest
 
+from pipeline import runs
 from tests.pipeline.cluster_desk import Drive
 from tests.pipeline.kfp_server import KfpServer
 
@@ -17,66 +16,6 @@ CREATES = (
 )
 
 
-@pytest.mark.parametrize("endpoint", ["", "ml-pipeline:8888"])
-def test_without_an_address_nothing_is_tried(
-    refused: Drive, monkeypatch: pytest.MonkeyPatch, endpoint: str
-) -> None:
-    refused("submit", "--set", "x")  # the fixtures' own environment first
-    monkeypatch.setenv("KF_PIPELINES_ENDPOINT", endpoint)
-    assert f"KF_PIPELINES_ENDPOINT = {endpoint!r}: names no Kubeflow Pipelines" in refused("status")
-
-
-def test_an_endpoint_that_nobody_listens_at_is_named(
-    refused: Drive, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("KF_PIPELINES_ENDPOINT", "http://127.0.0.1:9")
-    assert "http://127.0.0.1:9: cannot be reached" in refused("status")
-
-
-def test_an_expired_token_is_told_and_not_shown(
-    refused: Drive, server: KfpServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    server.token = "a-fresh-token"
-    monkeypatch.setenv("KF_PIPELINES_TOKEN", "a-stale-token")
-    said = refused("submit")
-    assert "it does not know you: the token (KF_PIPELINES_TOKEN" in said
-    assert "a-stale-token" not in said
-
-
-def test_a_token_may_lie_in_a_file(
-    drive: Drive, server: KfpServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    server.token = "a-token-of-a-file"
-    (tmp_path / "token").write_text(server.token)
-    monkeypatch.setenv("KF_PIPELINES_SA_TOKEN_PATH", str(tmp_path / "token"))
-    drive("submit", "--no-wait")
-    assert len(server.runs) == 1
-
-
-@pytest.mark.parametrize("content", [None, b"", b"two words", b"\xff"])
-def test_a_file_that_holds_no_token_is_told(
-    refused: Drive, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes | None
-) -> None:
-    if content is not None:
-        (tmp_path / "token").write_bytes(content)
-    monkeypatch.setenv("KF_PIPELINES_SA_TOKEN_PATH", str(tmp_path / "token"))
-    assert "KF_PIPELINES_SA_TOKEN_PATH: " in refused("status")
-
-
-def test_a_password_in_the_address_is_not_printed(
-    refused: Drive, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("KF_PIPELINES_ENDPOINT", "https://user:hunter2@kubeflow.example.org")
-    assert "hunter2" not in refused("status")
-
-
-def test_a_server_that_cannot_be_trusted_is_told(
-    refused: Drive, server: KfpServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("KF_PIPELINES_ENDPOINT", server.url.replace("http:", "https:"))
-    assert "cannot be trusted or reached" in refused("status")
-
-
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
@@ -84,7 +23,8 @@ def test_a_server_that_cannot_be_trusted_is_told(
             403,
             "it does not let you: the token has expired, or may not do this: a 403 was asked for",
         ),
-        (418, "it refuses with 418"),
+        (400, "it refuses with 400: a 400 was asked for"),
+        ("login", "it sends you elsewhere, to a login?"),
         ("html", "answers, but not as Kubeflow Pipelines does"),
         ("torn", "answers, but not as Kubeflow Pipelines does"),
         (503, "it failed with 503"),
@@ -95,7 +35,7 @@ def test_a_server_that_cannot_be_trusted_is_told(
 def test_what_goes_wrong_is_told_in_a_line(
     refused: Drive, server: KfpServer, fault: int | str, said: str
 ) -> None:
-    server.fail("GET /apis/v2beta1/runs", *[fault] * 5)
+    server.fail("GET /apis/v2beta1/experiments", *[fault] * 5)
     assert said in refused("status")
 
 
@@ -181,13 +121,30 @@ def test_a_run_is_followed_through_what_passes(drive: Drive, server: KfpServer) 
     server.played = [{"state": "RUNNING"}] * 3 + [{"state": "SUCCEEDED"}]
     server.fail("GET /apis/v2beta1/runs/", 503, "drop", 503, 503, 503, 503, 503, 503, 503)
     said = drive("submit")
-    assert "it failed with 503" in said
+    assert said.count("it failed with 503: a 503 was asked for; asking on") == 1
     assert "succeeded" in said.splitlines()[-1]
 
 
-def test_a_run_that_is_deleted_while_it_is_followed_is_told(
-    refused: Drive, server: KfpServer
+@pytest.mark.parametrize(("fault", "why"), [(404, "there is none"), (401, "does not know you")])
+def test_a_run_that_is_not_to_be_seen_any_more_is_followed_no_longer(
+    refused: Drive, server: KfpServer, fault: int, why: str
 ) -> None:
     server.played = [{"state": "RUNNING"}]
-    server.fail("GET /apis/v2beta1/runs/", 404)
-    assert "there is none" in refused("submit")
+    server.fail("GET /apis/v2beta1/runs/", fault)
+    said = refused("submit")
+    assert "is followed no longer" in said
+    assert why in said
+
+
+def test_patience_with_a_server_ends(
+    refused: Drive, server: KfpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "_PATIENCE", 2)
+    server.played = [{"state": "RUNNING"}]
+    server.fail("GET /apis/v2beta1/runs/", *[502] * 6)
+    assert "is followed no longer" in refused("submit")
+
+
+def test_what_an_upload_is_refused_for_is_told(refused: Drive, server: KfpServer) -> None:
+    server.fail("upload_version", 400)
+    assert "it refuses with 400: a 400 was asked for" in refused("submit")
