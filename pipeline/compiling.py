@@ -6,6 +6,7 @@ from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 
+import yaml
 from kfp import compiler
 from kfp.compiler.compiler_utils import KubernetesManifestOptions
 
@@ -44,6 +45,12 @@ def compile_pipeline(params: dict[str, Any], image: str, out: Path) -> None:
         ConfigError: the processes of a training do not fit its GPUs, or as `find_sources`.
     """
     _compile(params, image, out)
+
+
+def documents_of(package: Path) -> list[dict[str, Any]]:
+    """What was compiled: the pipeline, and what it asks of Kubernetes."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where it was built
+    return list(yaml.load_all(package.read_text(encoding="utf-8"), Loader=loader))
 
 
 def compile_version(params: dict[str, Any], image: str, version: str, out: Path) -> None:

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import docker
-import yaml
 from kfp import components, local
 
 from bonexray.artifacts import remove
 from bonexray.errors import ConfigError, KubeflowError
-from pipeline.compiling import compile_pipeline
+from pipeline.compiling import compile_pipeline, documents_of
 from pipeline.pods import KEYS, PLACES, USER
 
 _PASSED_ON = (*PLACES, *KEYS, "OMP_NUM_THREADS")
@@ -66,7 +65,7 @@ def run_locally(params: dict[str, Any], commit: str, image: str | None, out: Pat
     except RuntimeError as error:
         found = _FAILED.search(str(error))
         failed = found[1] if found else str(error)
-    compiled = next(yaml.safe_load_all((out / "pipeline.yaml").read_text(encoding="utf-8")))
+    compiled = documents_of(out / "pipeline.yaml")[0]
     for problem in lost(compiled, out / "outputs", failed):
         raise KubeflowError(problem)
     if failed:

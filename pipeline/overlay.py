@@ -76,7 +76,9 @@ def build(folder: Path) -> list[Document]:
         ) from error
     if built.returncode:
         raise ConfigError(f"{folder}: {_reason(built.stderr)}")
-    return [document for document in yaml.safe_load_all(built.stdout) if document is not None]
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    documents = yaml.load_all(built.stdout, Loader=loader)
+    return [document for document in documents if document is not None]
 
 
 def images_of(document: Document) -> Iterator[str]:

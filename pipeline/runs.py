@@ -10,11 +10,10 @@ from typing import Any
 from uuid import uuid4
 
 import kfp_server_api as api
-import yaml
 
 from bonexray.errors import ConfigError, KubeflowError
 from bonexray.kubeflow_config import NO_IMAGE
-from pipeline.compiling import compile_pipeline
+from pipeline.compiling import compile_pipeline, documents_of
 from pipeline.forecast import forecast, is_alike, price_per_hour
 from pipeline.server import Server, is_of
 from pipeline.tasks import Task, names_of, seconds_between, span, tasks_of
@@ -190,7 +189,7 @@ def _upload(server: Server, submission: Submission) -> tuple[str, str, str, dict
         compile_pipeline(submission.params, submission.image, package)
         digest = hashlib.sha256(package.read_bytes()).hexdigest()
         version = f"{PIPELINE}-{submission.commit[:12]}-{digest[:8]}"
-        compiled = next(yaml.safe_load_all(package.read_text(encoding="utf-8")))
+        compiled = documents_of(package)[0]
         about = f"commit {submission.commit}, image {submission.image}"
         ids = server.upload(PIPELINE, version, package, about)
     # All of them, for whoever looks at the run later: a default is nowhere on the run itself.

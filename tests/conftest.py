@@ -126,6 +126,13 @@ TINY: dict[str, Any] = {
 }
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One worker makes the tiny set, while the other runs what does not need it."""
+    needing = {item.path for item in items if "tiny_workspace" in getattr(item, "fixturenames", [])}
+    first = next((item.path for item in items if item.path in needing), None)
+    items.sort(key=lambda item: 0 if item.path == first else 1 + (item.path in needing))
+
+
 @pytest.fixture(scope="session")
 def tiny_workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project on the tiny set, after one `dvc repro`. Read it; never write into it."""

@@ -3,6 +3,7 @@
 import os
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
@@ -17,20 +18,23 @@ STRICT += ("--tmpfs=/tmp:mode=1777",)
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
+def index_url() -> str:
+    """Where this machine's own pip takes packages from."""
+    return os.environ.get("PIP_INDEX_URL", INDEX_URL)
+
+
 @pytest.fixture(scope="session")
 def images() -> Iterator[dict[str, str]]:
     """Name -> the image as built of this working directory."""
     with engine():
-        before = Path.cwd()
-        os.chdir(ROOT)
         certificates = os.environ.get("PIP_CERT")
         sources = Sources(
             base=base_image(),
-            index_url=os.environ.get("PIP_INDEX_URL", INDEX_URL),
+            index_url=index_url(),
             ca_bundle=Path(certificates) if certificates else None,
         )
-        built = {name: build(name, sources) for name in IMAGES}
-        os.chdir(before)
+        with chdir(ROOT):
+            built = {name: build(name, sources) for name in IMAGES}
         yield built
 
 

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from pipeline.images import BASE
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "bonexray-engine"
@@ -24,33 +26,29 @@ _NOT_OF_SLIM_IMAGES = ("doc", "man", "locale", "info")
 
 @contextmanager
 def engine() -> Iterator[None]:
-    """Make `docker` work, by DOCKER_HOST if it must."""
+    """Make `docker` work, by DOCKER_HOST if it must.
+
+    Raises:
+        RuntimeError: no engine answers and none can be started here.
+    """
     if _answers():
         yield
         return
-    for program in ("dockerd", "docker"):
+    for program in ("docker", "dockerd", "containerd", "runc", "iptables"):
         if shutil.which(program) is None:
             raise RuntimeError(f"no {program} here: apt-get install docker.io debootstrap iptables")
     if os.getuid() != 0:
         raise RuntimeError("no Docker engine answers, and only root can start one")
     CACHE.mkdir(parents=True, exist_ok=True)
-    before, log = os.environ.get("DOCKER_HOST"), CACHE / "log"
-    os.environ["DOCKER_HOST"] = f"unix://{CACHE}/socket"
-    command = ["dockerd", f"--data-root={CACHE}/data", f"--exec-root={CACHE}/exec",
-               f"--pidfile={CACHE}/pid", f"--host={os.environ['DOCKER_HOST']}",
-               "--default-ulimit=nofile=20000:20000"]  # fmt: skip
-    with log.open("wb") as said:
-        process = subprocess.Popen(command, stdout=said, stderr=said, start_new_session=True)
-    try:
-        _wait_for(process, log)
-        yield
-    finally:
-        process.terminate()
-        process.wait(timeout=_PATIENCE_S)
-        if before is None:
-            del os.environ["DOCKER_HOST"]
-        else:
-            os.environ["DOCKER_HOST"] = before
+    address = f"unix://{CACHE}/socket"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DOCKER_HOST", address)
+        process = _started(address)
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.wait(timeout=_PATIENCE_S)
 
 
 def base_image() -> str:
@@ -67,7 +65,7 @@ def base_image() -> str:
         for marker in root.glob("usr/lib/python3*/EXTERNALLY-MANAGED"):
             marker.unlink()
         for name in _NOT_OF_SLIM_IMAGES:
-            shutil.rmtree(root / "usr/share" / name)
+            shutil.rmtree(root / "usr/share" / name, ignore_errors=True)
         for name in ("archives", "lists"):
             for place in root.glob(f"var/*/apt/{name}"):
                 shutil.rmtree(place)
@@ -90,9 +88,19 @@ def _docker(*words: str) -> bool:
     return done.returncode == 0
 
 
-def _wait_for(process: subprocess.Popen[bytes], log: Path) -> None:
+def _started(address: str) -> subprocess.Popen[bytes]:
+    """An engine that answers. A container gets as many files as small machines let it have."""
+    command = ["dockerd", f"--data-root={CACHE}/data", f"--exec-root={CACHE}/exec",
+               f"--pidfile={CACHE}/pid", f"--host={address}",
+               "--default-ulimit=nofile=20000:20000", "--oom-score-adjust=0"]  # fmt: skip
+    log = CACHE / "log"
+    with log.open("wb") as said:
+        process = subprocess.Popen(command, stdout=said, stderr=said, start_new_session=True)
     limit = time.monotonic() + _PATIENCE_S
     while not _answers():
         if process.poll() is not None or time.monotonic() > limit:
-            raise RuntimeError(f"dockerd does not start: {log.read_text(errors='replace')[-2000:]}")
+            process.terminate()
+            last = log.read_text(errors="replace").strip().splitlines()[-3:]
+            raise RuntimeError(f"dockerd does not start: {' '.join(last)}")
         time.sleep(0.2)
+    return process

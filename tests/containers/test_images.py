@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from pipeline.images import IMAGES, bill_of, size_mb
-from tests.containers.conftest import ROOT, Run
+from tests.containers.conftest import ROOT, Run, index_url
 
 pytestmark = pytest.mark.containers
 
@@ -33,9 +33,12 @@ def test_it_runs_as_a_fixed_user_on_a_root_that_it_cannot_write(run: Run, name: 
 
 @BOTH
 def test_nothing_that_only_a_build_needs_is_left(run: Run, name: str) -> None:
-    tools = run(name, "sh", "-c", "command -v gcc cc make git curl; ls /build /root/.cache").stdout
-    assert tools == ""
-    assert "No module named pip" in run(name, "python", "-m", "pip").stderr
+    tools = "gcc cc make git curl pip pip3 wheel"
+    found = run(name, "sh", "-c", f"command -v {tools}; ls /build /root/.cache").stdout
+    assert found == ""
+    places = "/opt/bonexray/bin/python /usr/bin/python3 /usr/local/bin/python3"
+    for python in run(name, "sh", "-c", f"ls {places}").stdout.split():  # the base's, too
+        assert "No module named pip" in run(name, python, "-m", "pip").stderr
 
 
 @BOTH
@@ -82,9 +85,9 @@ def test_its_bill_of_materials_is_valid_and_holds_the_lock_and_debians_packages(
 
 
 def files_of(image: str) -> dict[str, tuple[float, int, int, bytes]]:
-    """Every file of an image: its time, mode, owner and digest."""
+    """Every file that we put into an image: its time, mode, owner and digest."""
     created = subprocess.run(
-        ["docker", "create", image], capture_output=True, text=True, check=True
+        ["docker", "create", image, "true"], capture_output=True, text=True, check=True
     )
     container = created.stdout.strip()
     exported = subprocess.Popen(["docker", "export", container], stdout=subprocess.PIPE)
@@ -99,16 +102,24 @@ def files_of(image: str) -> dict[str, tuple[float, int, int, bytes]]:
     return {name: told for name, told in found.items() if name.startswith(("opt/", "app/"))}
 
 
+def files_of_a_stage_built_anew(stage: str) -> dict[str, object]:
+    """Without what the engine kept, of the same base and index; nothing is left of it."""
+    command = ["docker", "build", "--quiet", "--no-cache", "--network=host", f"--target={stage}"]
+    command += ["--file=serving/Dockerfile", f"--build-arg=INDEX_URL={index_url()}", "."]
+    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    stage_image = built.stdout.split()[-1]
+    files = files_of(stage_image)
+    subprocess.run(["docker", "image", "rm", stage_image], stdout=subprocess.DEVNULL, check=True)
+    return files
+
+
 def test_the_same_lock_and_code_make_the_same_files(images: dict[str, str]) -> None:
-    """Built anew, without what the engine kept. Times of the folders above them differ."""
-    built = subprocess.run(
-        ["docker", "build", "--quiet", "--no-cache", "--network=host",
-         "--file=serving/Dockerfile", "."],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    again, before = files_of(built.stdout.split()[-1]), files_of(images["bonexray-serving"])
-    assert len(before) > 10_000
-    assert again == before
+    """Times of the folders above them differ, and what Debian's packages say of their install."""
+    again = {}
+    for stage in ("packages", "code"):
+        again |= files_of_a_stage_built_anew(stage)
+    assert len(again) > 10_000
+    assert again == files_of(images["bonexray-serving"])
 
 
 def test_the_version_in_the_labels_is_the_projects(images: dict[str, str]) -> None:

@@ -1,7 +1,6 @@
 """The serving image serves as a pod runs it: read-only, without rights, a signed bundle mounted."""
 
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 from bonexray.store import Champion
 from serving.signature import make_keys
 from tests.containers.conftest import STRICT
+from tests.containers.running import open_to_all, state, told, wait_for
 from tests.serving.live import INFER, STUDY
 from tests.small_bundle import add_signed, make_store
 
@@ -21,14 +21,13 @@ Start = Callable[[Path, Path], str]
 
 @pytest.fixture(scope="module")
 def release(tmp_path_factory: pytest.TempPathFactory, make_bundle: Callable[..., str]) -> Path:
-    """A folder with a signed champion and its key, that any user may read."""
+    """A folder with a signed champion, that any user may read, and its key."""
     folder = tmp_path_factory.mktemp("release")
     make_bundle(folder / "bundle")
     store = make_store(folder)
     digest = add_signed(store, folder / "bundle")
     store.set_champion(Champion(model_name="bonexray", version="1", digest=digest))
-    for path in [folder, *folder.parents[:2], *folder.rglob("*")]:
-        path.chmod(path.stat().st_mode | (0o755 if path.is_dir() else 0o644))
+    open_to_all(folder / "release")
     return folder
 
 
@@ -53,38 +52,25 @@ def start(images: dict[str, str]) -> Iterator[Start]:
         subprocess.run(["docker", "rm", "--force", container], stdout=subprocess.DEVNULL)
 
 
-def told(*words: str) -> str:
-    done = subprocess.run(["docker", *words], capture_output=True, text=True, check=True)
-    return (done.stdout + done.stderr).strip()
-
-
-def wait_for(container: str, field: str, wanted: str, seconds: int = 60) -> None:
-    limit = time.monotonic() + seconds
-    while told("inspect", f"--format={{{{{field}}}}}", container) != wanted:
-        assert time.monotonic() < limit, told("logs", container)
-        time.sleep(0.3)
-
-
 def test_it_becomes_healthy_answers_a_study_and_stops_in_time(start: Start, release: Path) -> None:
     container = start(release / "release", release / "keys/release.pub")
-    wait_for(container, ".State.Health.Status", "healthy")
+    wait_for(container, "Health.Status", "healthy")
     port = told("port", container, "8080").rpartition(":")[2]
     answer = httpx.post(f"http://127.0.0.1:{port}{INFER}", json=STUDY, trust_env=False)
     assert answer.status_code == 200, answer.text
     assert answer.json()["parameters"]["model_version"] == "1"
     told("stop", "--time=20", container)
-    assert told("inspect", "--format={{.State.ExitCode}}", container) == "0"
+    assert state(container, "ExitCode") == "0"
 
 
 def test_a_bundle_that_somebody_else_signed_is_refused_in_a_line(
     start: Start, release: Path, tmp_path: Path
 ) -> None:
     make_keys(tmp_path / "key", tmp_path / "other.pub")
-    for path in (tmp_path / "other.pub", tmp_path, tmp_path.parent):
-        path.chmod(0o755)
+    (tmp_path / "other.pub").chmod(0o644)
     container = start(release / "release", tmp_path / "other.pub")
-    wait_for(container, ".State.Status", "exited")
-    assert told("inspect", "--format={{.State.ExitCode}}", container) == "1"
+    wait_for(container, "Status", "exited")
+    assert state(container, "ExitCode") == "1"
     said = told("logs", container).splitlines()
     assert len(said) == 1, said
     assert "signature" in said[0]

@@ -14,6 +14,7 @@ from kfp import components
 from bonexray.bundle import open_bundle
 from bonexray.store import BundleStore, Champion
 from pipeline.__main__ import main
+from pipeline.compiling import documents_of
 from pipeline.pods import KEYS, PLACES
 from tests.conftest import TINY
 from tests.pipeline.two_sides import tasks_of
@@ -39,7 +40,7 @@ def compile_with(
             params[name] |= fields
         tiny_params.write_text(yaml.safe_dump(params))
         main(["compile", "--params", str(tiny_params), "--out", "pipeline.yaml", *flags])
-        return list(yaml.safe_load_all(Path("pipeline.yaml").read_text()))
+        return documents_of(Path("pipeline.yaml"))
 
     return call
 

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from pipeline.__main__ import main as compile_main
+from pipeline.compiling import documents_of
 from tests.pipeline.two_sides import dvc_side, kubeflow_side, tasks_of
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +25,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
     out = tmp_path_factory.mktemp("compiled") / "pipeline.yaml"
     with chdir(out.parent):  # where nobody was made champion
         compile_main(["compile", "--params", str(ROOT / "params.yaml"), "--out", str(out)])
-    return next(yaml.safe_load_all(out.read_text()))  # type: ignore[no-any-return]
+    return documents_of(out)[0]
 
 
 @pytest.fixture(scope="module")
