@@ -5,6 +5,7 @@ import subprocess
 
 from bonexray.errors import ConfigError
 
+_IN_IMAGES = ("bonexray", "components", "pipeline", "serving")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -22,12 +23,15 @@ def code_commit() -> str:
 
 
 def is_changed() -> bool:
-    """Whether tracked files differ from HEAD, besides the settings and what DVC writes.
+    """Whether files differ from HEAD, or an image would hold some that git does not.
 
-    Those travel as inputs of the run: no image holds them.
+    Settings and what DVC writes are left out: they travel as inputs of a run, no image holds them.
     """
     code = [".", ":!params.yaml", ":!dvc.lock", ":!*.dvc"]
-    return subprocess.run(["git", "diff", "--quiet", "HEAD", "--", *code]).returncode != 0
+    if subprocess.run(["git", "diff", "--quiet", "HEAD", "--", *code]).returncode != 0:
+        return True
+    untracked = ["git", "ls-files", "--others", "--exclude-standard", "--", *_IN_IMAGES]
+    return bool(subprocess.run(untracked, capture_output=True).stdout)
 
 
 def submitted_commit(named: str | None) -> str:

@@ -49,6 +49,8 @@ def engine() -> Iterator[None]:
         finally:
             process.terminate()
             process.wait(timeout=_PATIENCE_S)
+            # It leaves its network namespace mounted, and the folder could not be removed.
+            subprocess.run(["umount", f"{CACHE}/exec/netns/default"], stderr=subprocess.DEVNULL)
 
 
 def base_image() -> str:
