@@ -47,7 +47,7 @@ def _compile(args: argparse.Namespace) -> str:
 
 def _run(args: argparse.Namespace) -> str:
     params = override(read_checked(args.params), args.changes)
-    run_locally(params, code_commit(), args.image, args.out)
+    run_locally(params, args.commit or code_commit(), args.image, args.out)
     return f"done -> {args.out}/outputs"
 
 
@@ -121,8 +121,8 @@ def _parser() -> argparse.ArgumentParser:
                 "--set", dest="changes", action="append", default=[], metavar="SECTION.FIELD=VALUE",
                 help="another setting than that of params.yaml",
             )  # fmt: skip
-        if name in ("submit", "schedule"):
-            added.add_argument("--commit", help="of the image's code; default HEAD, unchanged")
+        if name in ("run", "submit", "schedule"):
+            added.add_argument("--commit", help="of the code that runs; default HEAD")
         return added
 
     whole = command("compile", _compile, "compile the flow for Kubeflow Pipelines")

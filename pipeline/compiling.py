@@ -14,10 +14,11 @@ from bonexray.artifacts import whole_file
 from bonexray.config import SECTIONS, read_section
 from bonexray.errors import ConfigError
 from bonexray.kubeflow_config import KubeflowConfig
-from pipeline.sources import find_sources
+from pipeline.sources import Sources, find_sources
 from pipeline.training import PIPELINE, build_pipeline
 
-_RELEASE = Path("release")
+RELEASE = Path("release")
+"""Where approved bundles lie beside params.yaml."""
 _OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 
 
@@ -33,18 +34,21 @@ def read_checked(path: Path) -> dict[str, Any]:
     }
 
 
-def compile_pipeline(params: dict[str, Any], image: str, out: Path) -> None:
+def compile_pipeline(
+    params: dict[str, Any], image: str, out: Path, sources: Sources | None = None
+) -> None:
     """Compile the flow to kfp's intermediate representation, as YAML.
 
     Args:
         params: params.yaml as read and checked.
         image: of every step.
         out: file to write; the same bytes for the same params, archive, champion and image.
+        sources: what the flow starts from; None for what a cluster fetches.
 
     Raises:
         ConfigError: the processes of a training do not fit its GPUs, or as `find_sources`.
     """
-    _compile(params, image, out)
+    _compile(params, image, out, sources)
 
 
 def documents_of(package: Path) -> list[dict[str, Any]]:
@@ -77,15 +81,22 @@ def compile_version(params: dict[str, Any], image: str, version: str, out: Path)
         include_pipeline_manifest=True,
     )
     _compile(
-        params, image, out, kubernetes_manifest_format=True, kubernetes_manifest_options=options
+        params,
+        image,
+        out,
+        None,
+        kubernetes_manifest_format=True,
+        kubernetes_manifest_options=options,
     )
 
 
-def _compile(params: dict[str, Any], image: str, out: Path, **options: Any) -> None:
+def _compile(
+    params: dict[str, Any], image: str, out: Path, sources: Sources | None, **options: Any
+) -> None:
     config = KubeflowConfig.model_validate(params["kubeflow"])
     _refuse_idle_gpus(config, params["train"]["processes"])
     store = params["release"]["cluster"]["store"]
-    sources = find_sources(params["data"]["archive"], _RELEASE, store)
+    sources = sources or find_sources(params["data"]["archive"], RELEASE, store)
     pipeline = build_pipeline(params, config, image, sources)
     with tempfile.TemporaryDirectory() as folder, whole_file(out) as partial:
         compiled = Path(folder) / "pipeline.yaml"  # kfp chooses the format by the ending

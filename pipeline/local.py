@@ -5,6 +5,7 @@ kfp takes a container that is gone before it is asked for done. So what a run le
 
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from kfp import components, local
 
 from bonexray.artifacts import remove
 from bonexray.errors import ConfigError, KubeflowError
-from pipeline.compiling import compile_pipeline, documents_of
+from pipeline.compiling import RELEASE, compile_pipeline, documents_of
 from pipeline.pods import KEYS, PLACES, USER
+from pipeline.sources import local_sources
 
 _PASSED_ON = (*PLACES, *KEYS, "OMP_NUM_THREADS")
 _FAILED = re.compile(r"Inner task failed: \S*?'([^']+)'")
@@ -49,7 +51,19 @@ def run_locally(params: dict[str, Any], commit: str, image: str | None, out: Pat
         remove(out / name)
         (out / name).mkdir(parents=True)
         (out / name).chmod(0o777)  # for the user of the image
-    compile_pipeline(params, image or params["kubeflow"]["image"], out / "pipeline.yaml")
+
+    def bring(path: Path) -> Path:
+        """A container sees the folder of outputs alone."""
+        if not image:
+            return path.absolute()
+        given = out / "outputs/given" / path.name
+        given.parent.mkdir(exist_ok=True)
+        copy = shutil.copytree if path.is_dir() else shutil.copyfile
+        return Path(copy(path, given))
+
+    sources = local_sources(params["data"]["archive"], RELEASE, bring)
+    name = image or params["kubeflow"]["image"]
+    compile_pipeline(params, name, out / "pipeline.yaml", sources)
     os.umask(0)  # kfp makes the folders that the containers write to
     local.init(
         runner=runner,

@@ -1,6 +1,7 @@
 """Where a cluster finds what the flow starts from: the archive under DVC, and the champion."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +50,28 @@ def find_sources(archive: str, release: Path, store: str) -> Sources:
         return Sources(data=_SIMULATED, archive=None, champion=champion, bundle=bundle)
     return Sources(
         data=_tracked_hash(archive), archive=_address(archive), champion=champion, bundle=bundle
+    )
+
+
+def local_sources(archive: str, release: Path, bring: Callable[[Path], Path]) -> Sources:
+    """The same on this machine.
+
+    Args:
+        archive: as `data.archive` has it.
+        release: the release folder.
+        bring: puts a file or folder where the steps can read it, and says where.
+
+    Raises:
+        BundleError: the pointer to the champion cannot be read.
+    """
+    store = BundleStore(release)
+    champion = store.champion()
+    simulated = archive == SIMULATED_ARCHIVE
+    return Sources(
+        data=_SIMULATED if simulated else _tracked_hash(archive),
+        archive=None if simulated else str(bring(Path(archive))),
+        champion=champion,
+        bundle=str(bring(store.folder(champion.digest))) if champion else None,
     )
 
 

@@ -23,31 +23,32 @@ SAME = [
 _RUN = """
 import sys
 from kfp import components, local
-commit, caches = sys.argv[1], sys.argv[2] == "True"
 local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root="outputs",
-           workspace_root="workspace", enable_caching=caches, cache_root="cache")
-components.load_component_from_file("pipeline.yaml")(commit=commit)
+           workspace_root="workspace", enable_caching=True, cache_root="cache")
+components.load_component_from_file("pipeline.yaml")(commit=sys.argv[1])
 """
 
 
 def run_pipeline(
     folder: Path, params: Path, caches: bool = False
 ) -> subprocess.CompletedProcess[str]:
-    """Compile and run, in a process of its own with its own registry.
+    """Compile and run, in a process of its own with its own registry: `python -m pipeline run`.
 
     Args:
         folder: gets `outputs`, `workspace` and the registry.
         params: params.yaml.
         caches: whether a task with known inputs is taken from an earlier run in that folder.
     """
-    with chdir(folder):  # where nobody was made champion
-        main(["compile", "--params", str(params), "--out", "pipeline.yaml"])
+    if caches:
+        with chdir(folder):  # where nobody was made champion
+            main(["compile", "--params", str(params), "--out", "pipeline.yaml"])
+    command = ["-m", "pipeline", "run", "--params", str(params), "--commit", COMMIT, "--out", "."]
     environment = dict(os.environ) | {
         "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
         "PYTHONPATH": str(ROOT),
     }
     return subprocess.run(
-        [sys.executable, "-c", _RUN, COMMIT, str(caches)],
+        [sys.executable, *(["-c", _RUN, COMMIT] if caches else command)],
         cwd=folder,
         env=environment,
         capture_output=True,

@@ -7,6 +7,8 @@ import pytest
 import yaml
 
 from bonexray.artifacts import sha256_file
+from bonexray.bundle import open_bundle
+from bonexray.store import BundleStore, Champion
 from tests.pipeline.local_run import SAME, run_pipeline
 
 
@@ -14,6 +16,9 @@ from tests.pipeline.local_run import SAME, run_pipeline
 def outputs(tmp_path_factory: pytest.TempPathFactory, tiny_workspace: Path) -> Path:
     """What the pipeline's steps wrote."""
     folder = tmp_path_factory.mktemp("kubeflow")
+    store = BundleStore(folder / "release")  # somebody is champion already
+    digest = store.add(tiny_workspace / "bundle")
+    store.set_champion(Champion(model_name="bonexray", version="1", digest=digest))
     done = run_pipeline(folder, tiny_workspace / "params.yaml")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return folder / "outputs"
@@ -57,6 +62,13 @@ def test_the_run_leaves_the_reports_of_its_gates_and_a_page(outputs: Path) -> No
     (report,) = outputs.rglob("evaluate/report")
     assert (reports / "evaluation/gate.json").read_bytes() == (report / "gate.json").read_bytes()
     assert (reports / "validation/report.json").exists()
+
+
+def test_the_candidate_was_held_against_the_champion(outputs: Path, tiny_workspace: Path) -> None:
+    (report,) = outputs.rglob("evaluate/report")
+    champion = json.loads((report / "metrics.json").read_text())["champion"]
+    assert champion["digest"] == open_bundle(tiny_workspace / "bundle").digest
+    assert champion["lead"] == 0
 
 
 def test_the_kubeflow_ui_gets_validations_page_in_one_file(outputs: Path) -> None:
