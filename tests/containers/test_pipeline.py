@@ -10,8 +10,10 @@ import pytest
 from mlflow import MlflowClient
 
 from bonexray.artifacts import sha256_file
+from bonexray.bundle import open_bundle
+from bonexray.store import BundleStore, Champion
 from tests.containers.conftest import ROOT
-from tests.pipeline.local_run import SAME
+from tests.pipeline.local_run import COMMIT, SAME
 from tests.servers import Server, answers, free_port
 
 pytestmark = pytest.mark.containers
@@ -43,11 +45,14 @@ def ran(
     folder = tmp_path_factory.mktemp("containers")
     for path in (folder, folder.parent, folder.parent.parent):
         path.chmod(0o755)  # the images' user goes through them
-    command = [sys.executable, "-m", "pipeline", "run", "--out", str(folder)]
+    store = BundleStore(folder / "release")  # somebody is champion already
+    digest = store.add(tiny_workspace / "bundle")
+    store.set_champion(Champion(model_name="bonexray", version="1", digest=digest))
+    command = [sys.executable, "-m", "pipeline", "run", "--out", str(folder), "--commit", COMMIT]
     command += ["--params", str(tiny_workspace / "params.yaml")]
     command += ["--image", images["bonexray-components"]]
-    environment = dict(os.environ) | {"MLFLOW_TRACKING_URI": registry}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    environment = dict(os.environ) | {"MLFLOW_TRACKING_URI": registry, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return folder / "outputs"
 
@@ -56,13 +61,18 @@ def ran(
 def test_the_digests_are_those_of_dvc_repro(
     ran: Path, tiny_workspace: Path, output: str, file: str
 ) -> None:
-    (ours,) = ran.rglob("train/*/history.csv") if file == "history.csv" else ran.rglob(file)
+    (ours,) = ran.rglob(f"out/{file}")
     assert sha256_file(ours) == sha256_file(tiny_workspace / output / file)
 
 
-def test_it_ends_in_a_candidate_of_the_team_s_registry(ran: Path, registry: str) -> None:
+def test_it_ends_in_a_candidate_that_was_held_against_the_champion(
+    ran: Path, registry: str, tiny_workspace: Path
+) -> None:
     version = MlflowClient(registry).get_model_version_by_alias("bonexray", "candidate")
     assert version.tags["bonexray.gate"] == "passed"
+    assert version.tags["bonexray.code_commit"] == COMMIT
+    champion = open_bundle(tiny_workspace / "bundle").digest
+    assert version.tags["bonexray.compared_with"] == champion
     assert version.tags["bonexray.environment_lock_sha256"] == sha256_file(
         ROOT / "requirements.lock"
     )
