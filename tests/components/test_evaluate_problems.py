@@ -12,6 +12,7 @@ from bonexray.artifacts import sha256_file
 from tests.components.conftest import approved, cross_validated, read_json
 
 
+@pytest.mark.slow
 def test_a_refused_model_leaves_its_report_and_no_bundle(
     evaluate: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -84,6 +85,7 @@ def test_a_champion_whose_bundle_no_longer_verifies_stops_the_model_in_plain_wor
     assert "cannot be read" in (tmp_path / "report/report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_val_that_is_too_small_to_calibrate_on_is_told_and_warns(
     evaluate: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -72,6 +72,7 @@ def test_a_killed_search_goes_on_within_its_trial_and_its_best_can_be_applied(
     assert not list((out / "trials").iterdir())
 
 
+@pytest.mark.slow
 def test_an_interrupted_trial_is_tried_again(
     flags: list[str], tiny_params: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,6 +95,7 @@ def interrupted(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_a_finished_search_tries_no_more_and_one_of_other_data_starts_anew(
     flags: list[str], tiny_params: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -201,11 +201,11 @@ def test_an_archive_under_dvc_is_taken_by_the_address_that_carries_its_hash(
 
 def track_archive(remote: str) -> None:
     """Make this folder one where DVC knows the archive, which need not be here."""
-    dvc = [sys.executable, "-m", "dvc"]
     subprocess.run(["git", "init", "--quiet"], check=True)
-    subprocess.run([*dvc, "init", "--quiet"], check=True)
-    subprocess.run([*dvc, "remote", "add", "--quiet", "--default", "team", remote], check=True)
-    Path("data").mkdir()
+    for folder in (".dvc", "data"):
+        Path(folder).mkdir()
+    settings = f"""[core]\n    remote = team\n['remote "team"']\n    url = {remote}\n"""
+    Path(".dvc/config").write_text(settings)
     out = {"outs": [{"md5": MD5, "size": 3, "hash": "md5", "path": "MURA-v1.1.zip"}]}
     Path("data/MURA-v1.1.zip.dvc").write_text(yaml.safe_dump(out))
 

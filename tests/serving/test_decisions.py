@@ -149,6 +149,7 @@ def test_two_decisions_at_once_cannot_both_be_made(
     assert len(records(tmp_path)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("second_candidate")
 def test_an_approval_that_was_killed_is_finished_by_the_next(
     registry: MlflowClient, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -186,6 +187,7 @@ def test_a_champion_whose_bundle_was_damaged_does_not_stand_in_its_successors_wa
     assert pointer.version == "2"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("second_candidate")
 def test_an_approval_that_was_killed_is_made_needless_by_the_next(
     registry: MlflowClient, tmp_path: Path

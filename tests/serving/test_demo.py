@@ -99,6 +99,7 @@ def test_the_demo_trusts_whom_it_is_told_to(store, tmp_path, monkeypatch, reposi
         pass
 
 
+@pytest.mark.slow
 def test_the_server_is_stopped_when_the_demo_fails(store, monkeypatch, repository):
     monkeypatch.chdir(repository)
     urls = []
