@@ -6,7 +6,7 @@ kfp takes a container that is gone before it is asked for done. So what a run le
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,15 +52,7 @@ def run_locally(params: dict[str, Any], commit: str, image: str | None, out: Pat
         (out / name).mkdir(parents=True)
         (out / name).chmod(0o777)  # for the user of the image
 
-    def bring(path: Path) -> Path:
-        """A container sees the folder of outputs alone."""
-        if not image:
-            return path.absolute()
-        given = out / "outputs/given" / path.name
-        given.parent.mkdir(exist_ok=True)
-        copy = shutil.copytree if path.is_dir() else shutil.copyfile
-        return Path(copy(path, given))
-
+    bring = _into(out / "outputs/given") if image else Path.absolute
     sources = local_sources(params["data"]["archive"], RELEASE, bring)
     name = image or params["kubeflow"]["image"]
     compile_pipeline(params, name, out / "pipeline.yaml", sources)
@@ -84,6 +76,17 @@ def run_locally(params: dict[str, Any], commit: str, image: str | None, out: Pat
         raise KubeflowError(problem)
     if failed:
         raise KubeflowError(f"task {failed} failed: its log is above, reports are in {out}/outputs")
+
+
+def _into(given: Path) -> Callable[[Path], Path]:
+    """Copy what a run starts from to where a container can see it."""
+
+    def bring(path: Path) -> Path:
+        given.mkdir(exist_ok=True)
+        copy = shutil.copytree if path.is_dir() else shutil.copyfile
+        return Path(copy(path, given / path.name))
+
+    return bring
 
 
 def lost(compiled: dict[str, Any], outputs: Path, failed: str) -> Iterator[str]:
