@@ -149,19 +149,22 @@ def run_network(session: ort.InferenceSession, images: Floats32) -> NetworkOutpu
     return NetworkOutputs(logits=logits, part_logits=part_logits, cams=cams, embeddings=embeddings)
 
 
-def judge_study(outputs: NetworkOutputs, bundle: Bundle, claimed_part: str | None) -> StudyAnswer:
+def judge_study(
+    outputs: NetworkOutputs, bundle: Bundle, claimed_parts: Sequence[str | None]
+) -> StudyAnswer:
     """Turn the network's outputs into probabilities, verdict, body parts and refusals.
 
     Args:
-        outputs: of the study's views.
+        outputs: of the study's n views.
         bundle: whose network it is.
-        claimed_part: what the study is said to show, such as `XR_WRIST`; None when nothing is said.
+        claimed_parts: what each view is said to show, such as `XR_WRIST`; None when nothing is
+            said of it.
     """
     info = bundle.info
     # A NaN would compare as neither below nor above, and so be told as "doubtful".
     if not np.isfinite(outputs.logits).all():
         raise ArithmeticError("the network returned a logit that is not finite")
-    refusals = _refusals(outputs, bundle, claimed_part)
+    refusals = _refusals(outputs, bundle, claimed_parts)
     read = np.array([refusal == "" for refusal in refusals])
     logits = outputs.logits[read] if read.any() else outputs.logits
     part = seen_part(outputs.part_logits, info.body_parts)
@@ -181,13 +184,16 @@ def judge_study(outputs: NetworkOutputs, bundle: Bundle, claimed_part: str | Non
 
 
 def _refusals(
-    outputs: NetworkOutputs, bundle: Bundle, claimed_part: str | None
+    outputs: NetworkOutputs, bundle: Bundle, claimed_parts: Sequence[str | None]
 ) -> tuple[Refusal, ...]:
     novelties = bundle.typical.novelty(outputs.embeddings)
-    conflicts: Sequence[float | None] = [None] * len(novelties)
-    if claimed_part is not None:
-        claimed = np.full(len(novelties), bundle.info.body_parts.index(claimed_part))
-        conflicts = conflict(outputs.part_logits, claimed).tolist()
+    said = np.array([part is not None for part in claimed_parts])
+    conflicts: list[float | None] = [None] * len(said)
+    if said.any():
+        index = bundle.info.body_parts.index
+        claimed = np.array([0 if part is None else index(part) for part in claimed_parts])
+        surprise = conflict(outputs.part_logits, claimed).tolist()
+        conflicts = [value if known else None for value, known in zip(surprise, said, strict=True)]
     refusal = bundle.info.abstention.refusal
     return tuple(map(refusal, novelties.tolist(), conflicts))
 

@@ -74,6 +74,6 @@ def _read_studies(bundle: Bundle, test: pd.DataFrame, images: Pixels, threads: i
     for _, views in test.groupby("study", sort=True):
         squares = refit(images[np.sort(views["row"].to_numpy())], bundle.info.image.size)
         outputs = run_network(session, normalise(squares, bundle.info.image))
-        answer = judge_study(outputs, bundle, views["body_part"].iloc[0])
+        answer = judge_study(outputs, bundle, views["body_part"].tolist())
         probabilities.append(answer.study_probability)
     return probabilities

@@ -41,7 +41,7 @@ def answer(bundle_folder: Path, views: Path, answers: Path) -> None:
         own = np.flatnonzero(study == number)
         started = time.perf_counter()
         outputs = run_network(session, normalise(squares[own], bundle.info.image))
-        said = judge_study(outputs, bundle, str(claimed[own[0]]))
+        said = judge_study(outputs, bundle, claimed[own].tolist())
         told.append(
             {
                 "seconds": time.perf_counter() - started,

@@ -19,7 +19,7 @@ def answer(bundle):
 
     def answer_study(*views, claimed=None):
         images = read_views(views, bundle.info.image)
-        return judge_study(run_network(session, images), bundle, claimed)
+        return judge_study(run_network(session, images), bundle, [claimed] * len(views))
 
     return answer_study
 
@@ -76,7 +76,7 @@ def test_a_logit_that_is_not_finite_is_never_told_as_doubtful(bundle):
         embeddings=np.zeros((1, 2), np.float32),
     )
     with pytest.raises(ArithmeticError):
-        judge_study(broken, bundle, None)
+        judge_study(broken, bundle, [None] * len(broken.logits))
 
 
 def test_a_view_unlike_those_learned_from_is_left_out_of_its_study(

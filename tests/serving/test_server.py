@@ -99,7 +99,7 @@ def test_the_served_probability_is_the_pure_functions_and_the_networks(server, s
 
     bundle = store.open(store.champion().digest)
     images = read_views(views, bundle.info.image)
-    study = judge_study(run_network(open_network(bundle, threads=1), images), bundle, None)
+    study = judge_study(run_network(open_network(bundle, threads=1), images), bundle, [None, None])
     assert served["study_probability"]["data"] == [study.study_probability]
     assert served["study_verdict"]["data"] == [study.study_verdict]
     assert served["view_probability"]["data"] == study.view_probabilities.tolist()

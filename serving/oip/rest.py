@@ -1,0 +1,216 @@
+"""The protocol over HTTP: routes, bodies and errors."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import orjson
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import Message, Receive, Scope, Send
+
+from serving.oip.errors import EncodingError, NotReadyError, RequestError, TooLargeError
+from serving.oip.json_form import HEADER_LENGTH, read_request, write_response
+from serving.oip.model import Ask, Call, Gate, Kind, Model, Models
+from serving.oip.tensors import TensorSpec
+
+Handler = Callable[[Request, Call], Awaitable[Response]]
+EXTENSIONS = ("binary_tensor_data",)
+DEFECT = "internal error; its cause is in the server's log"
+_DRAIN_S = 2.0
+_CLIENT_LEFT = 499
+
+
+class Rest:
+    """Makes routes whose requests all pass one gate and whose errors all have one form."""
+
+    def __init__(self, gate: Gate) -> None:
+        """Let requests through `gate`."""
+        self._gate = gate
+
+    def route(self, path: str, kind: Kind, handler: Handler, method: str = "GET") -> Route:
+        """A route to `handler`, which is called when the gate has let the request in."""
+
+        async def answer(request: Request) -> Response:
+            length = request.headers.get("content-length")
+            ask = Ask(
+                kind=kind,
+                route=path,
+                protocol="rest",
+                headers=request.headers,
+                peer=request.client.host if request.client else "",
+                num_bytes=int(length) if length is not None else None,
+            )
+            call: Call | None = None
+            try:
+                with self._gate.admit(ask) as call:
+                    response = await handler(request, call)
+            except RequestError as error:
+                response = error_response(error)
+            except ClientDisconnect:
+                response = Response(status_code=_CLIENT_LEFT)
+            except Exception:  # the gate has seen it; raised on, it would cost the connection
+                response = json_response({"error": DEFECT}, 500)
+            response.headers.update(call.response_headers if call else {})
+            return response
+
+        return Route(path, answer, methods=[method])
+
+    async def body(self, request: Request) -> bytes:
+        """The whole body of a request.
+
+        Raises:
+            EncodingError: it is compressed.
+            TooLargeError: it is larger than what the gate lets in, by its header or by itself.
+        """
+        if request.headers.get("content-encoding", "identity") != "identity":
+            raise EncodingError(
+                "header Content-Encoding: a body that is not compressed is expected"
+            )
+        limit = self._gate.max_body_bytes
+        message = f"the body is larger than {limit // 2**20} MiB"
+        if int(request.headers.get("content-length", "0")) > limit:
+            raise TooLargeError(message)
+        chunks, size = [], 0
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > limit:
+                raise TooLargeError(message)
+            chunks.append(chunk)
+        return b"".join(chunks)
+
+
+def build_app(
+    models: Models, gate: Gate, more: list[BaseRoute], identity: dict[str, Any]
+) -> Starlette:
+    """The app that answers for these models.
+
+    Args:
+        models: what is served.
+        gate: what every request passes.
+        more: routes beside those of the protocol.
+        identity: `name` and `version` of the server, as its metadata tells them.
+    """
+    app = Starlette(routes=[*_routes(models, gate, identity), *more])
+    app.add_exception_handler(HTTPException, _answer_http_error)
+    return app
+
+
+def _routes(models: Models, gate: Gate, identity: dict[str, Any]) -> list[Route]:
+    rest = Rest(gate)
+
+    def model_of(request: Request) -> Model:
+        return models.find(request.path_params["name"], request.path_params.get("version", ""))
+
+    async def live(_: Request, __: Call) -> Response:
+        return json_response({"live": True})
+
+    async def ready(_: Request, __: Call) -> Response:
+        if not (gate.ready and models.ready):
+            raise NotReadyError("the server is not ready")
+        return json_response({"ready": True})
+
+    async def server(_: Request, __: Call) -> Response:
+        return json_response({**identity, "extensions": EXTENSIONS})
+
+    async def list_models(_: Request, __: Call) -> Response:
+        return json_response({"models": models.names})
+
+    async def model_ready(request: Request, _: Call) -> Response:
+        model = model_of(request)
+        if not (gate.ready and model.ready):
+            raise NotReadyError(f"model {model.name} is not ready")
+        return json_response({"name": model.name, "ready": True})
+
+    async def metadata(request: Request, _: Call) -> Response:
+        return json_response(describe(model_of(request)))
+
+    async def infer(request: Request, call: Call) -> Response:
+        model = model_of(request)
+        body = await rest.body(request)
+        asked = read_request(body, request.headers.get(HEADER_LENGTH), model.inputs)
+        response = await models.infer(model, asked, call)
+        envelope = {"model_name": model.name, "model_version": model.version, "id": asked.id}
+        parts, head = write_response(response, envelope, asked, model.outputs)
+        if head is None:
+            return Response(parts[0], media_type="application/json")
+        headers = {HEADER_LENGTH: str(head)}
+        return Response(b"".join(parts), headers=headers, media_type="application/octet-stream")
+
+    return [
+        rest.route("/v2/health/live", "health", live),
+        rest.route("/v2/health/ready", "health", ready),
+        rest.route("/v2", "read", server),
+        rest.route("/v2/models", "read", list_models),
+        *(
+            route
+            for base in ("/v2/models/{name}", "/v2/models/{name}/versions/{version}")
+            for route in (
+                rest.route(base, "read", metadata),
+                rest.route(f"{base}/ready", "health", model_ready),
+                rest.route(f"{base}/infer", "infer", infer, "POST"),
+            )
+        ),
+    ]
+
+
+def describe(model: Model) -> dict[str, Any]:
+    """The metadata of a model, as both protocols tell it."""
+    return {
+        "name": model.name,
+        "versions": [model.version],
+        "platform": model.platform,
+        "inputs": [_describe_tensor(spec) for spec in model.inputs],
+        "outputs": [_describe_tensor(spec) for spec in model.outputs],
+    }
+
+
+def _describe_tensor(spec: TensorSpec) -> dict[str, Any]:
+    return {"name": spec.name, "datatype": spec.datatype, "shape": list(spec.shape)}
+
+
+def json_response(document: object, status: int = 200) -> Response:
+    """A document as JSON."""
+    return Response(orjson.dumps(document), status, media_type="application/json")
+
+
+def error_response(error: RequestError) -> Response:
+    """`{"error": ...}`; what is too large to be read also ends the connection."""
+    body = orjson.dumps({"error": str(error)})
+    kind = LastResponse if isinstance(error, TooLargeError) else Response
+    return kind(body, error.status, error.headers(), media_type="application/json")
+
+
+class LastResponse(Response):
+    """An answer after which the connection is closed, what the client still sends thrown away.
+
+    Closing on unread bytes resets the connection, and a reset may overtake the answer.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, read on for a while, and close."""
+        self.headers["Connection"] = "close"
+
+        async def send_unfinished(part: Message) -> None:
+            if part["type"] == "http.response.body":
+                part = {**part, "more_body": True}
+            await send(part)
+
+        await super().__call__(scope, receive, send_unfinished)
+        try:
+            async with asyncio.timeout(_DRAIN_S):
+                while (await receive()).get("more_body", False):
+                    pass
+        except TimeoutError:
+            pass
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def _answer_http_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    response = json_response({"error": error.detail}, error.status_code)
+    response.headers.update(error.headers or {})
+    return response

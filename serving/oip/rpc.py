@@ -1,0 +1,224 @@
+"""The protocol over gRPC: messages, calls and errors. The messages are those of the KServe SDK."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import grpc
+import numpy as np
+from grpc.aio import ServicerContext
+from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
+from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceServicer
+
+from serving.oip.errors import BadRequestError, RequestError
+from serving.oip.model import Ask, Call, Gate, Kind, Model, Models
+from serving.oip.rest import DEFECT, EXTENSIONS, describe
+from serving.oip.tensors import (
+    DATATYPES,
+    NUMPY_TYPES,
+    InferRequest,
+    InferResponse,
+    Parameters,
+    Tensor,
+    Wanted,
+    count_elements,
+    from_raw,
+    to_raw,
+)
+
+_Response = TypeVar("_Response")
+_CONTENTS = {
+    "BOOL": "bool_contents",
+    **dict.fromkeys(("INT8", "INT16", "INT32"), "int_contents"),
+    "INT64": "int64_contents",
+    **dict.fromkeys(("UINT8", "UINT16", "UINT32"), "uint_contents"),
+    "UINT64": "uint64_contents",
+    "FP32": "fp32_contents",
+    "FP64": "fp64_contents",
+    "BYTES": "bytes_contents",
+}
+"""The field that holds each datatype; FP16 has none and is sent raw."""
+
+
+class Servicer(GRPCInferenceServiceServicer):  # type: ignore[misc]  # kserve is not typed
+    """The six calls. Those that load and unload models answer UNIMPLEMENTED, as the base does."""
+
+    def __init__(self, models: Models, gate: Gate, identity: Mapping[str, str]) -> None:
+        """Answer for `models`, through `gate`, as the server of this `name` and `version`."""
+        self._models = models
+        self._gate = gate
+        self._identity = identity
+
+    async def ServerLive(self, _: Any, context: ServicerContext) -> Any:
+        """Whether this process answers."""
+
+        async def answer(_: Call) -> Any:
+            return pb.ServerLiveResponse(live=True)
+
+        return await self._answer("health", "ServerLive", context, answer)
+
+    async def ServerReady(self, _: Any, context: ServicerContext) -> Any:
+        """Whether every model is ready and requests are taken."""
+
+        async def answer(_: Call) -> Any:
+            return pb.ServerReadyResponse(ready=self._gate.ready and self._models.ready)
+
+        return await self._answer("health", "ServerReady", context, answer)
+
+    async def ModelReady(self, request: Any, context: ServicerContext) -> Any:
+        """Whether one model is ready."""
+
+        async def answer(_: Call) -> Any:
+            model = self._models.find(request.name, request.version)
+            return pb.ModelReadyResponse(ready=self._gate.ready and model.ready)
+
+        return await self._answer("health", "ModelReady", context, answer)
+
+    async def ServerMetadata(self, _: Any, context: ServicerContext) -> Any:
+        """Name, version and extensions."""
+
+        async def answer(_: Call) -> Any:
+            return pb.ServerMetadataResponse(**self._identity, extensions=EXTENSIONS)
+
+        return await self._answer("read", "ServerMetadata", context, answer)
+
+    async def ModelMetadata(self, request: Any, context: ServicerContext) -> Any:
+        """Tensors of one model."""
+
+        async def answer(_: Call) -> Any:
+            return pb.ModelMetadataResponse(
+                **describe(self._models.find(request.name, request.version))
+            )
+
+        return await self._answer("read", "ModelMetadata", context, answer)
+
+    async def ModelInfer(self, request: Any, context: ServicerContext) -> Any:
+        """The model's answer."""
+
+        async def answer(call: Call) -> Any:
+            model = self._models.find(request.model_name, request.model_version)
+            response = await self._models.infer(model, read_request(request), call)
+            return write_response(response, model, request)
+
+        return await self._answer("infer", "ModelInfer", context, answer, request.ByteSize())
+
+    async def _answer(
+        self,
+        kind: Kind,
+        method: str,
+        context: ServicerContext,
+        handler: Callable[[Call], Awaitable[_Response]],
+        num_bytes: int = 0,
+    ) -> _Response:
+        ask = Ask(
+            kind=kind,
+            route=method,
+            protocol="grpc",
+            headers={key: value for key, value in context.invocation_metadata() or ()},
+            peer=context.peer().rpartition(":")[0],
+            num_bytes=num_bytes,
+            timeout_s=context.time_remaining(),
+        )
+        try:
+            with self._gate.admit(ask) as call:
+                response = await handler(call)
+        except RequestError as error:
+            code = grpc.StatusCode[error.grpc_code]
+            trailers = tuple((key.lower(), value) for key, value in error.headers().items())
+            await context.abort(code, str(error), trailers)
+        except Exception:  # the gate has seen it; grpc would repeat its text to the client
+            await context.abort(grpc.StatusCode.INTERNAL, DEFECT)
+        context.set_trailing_metadata(tuple(call.response_headers.items()))
+        return response
+
+
+def read_request(message: Any) -> InferRequest:
+    """A message as a request. Raises BadRequestError."""
+    raw = message.raw_input_contents
+    if raw and len(raw) != len(message.inputs):
+        raise BadRequestError(
+            f"raw_input_contents: {len(raw)} entries, expected one for each of "
+            f"{len(message.inputs)} inputs"
+        )
+    return InferRequest(
+        id=message.id,
+        parameters=_read_parameters(message.parameters),
+        inputs=tuple(
+            _read_tensor(entry, f"inputs[{number}]", memoryview(raw[number]) if raw else None)
+            for number, entry in enumerate(message.inputs)
+        ),
+        outputs=tuple(Wanted(name=output.name) for output in message.outputs),
+    )
+
+
+def write_response(response: InferResponse, model: Model, request: Any) -> Any:
+    """An answer as a message, its tensors raw."""
+    return pb.ModelInferResponse(
+        model_name=model.name,
+        model_version=model.version,
+        id=request.id,
+        parameters={key: _parameter(value) for key, value in response.parameters.items()},
+        outputs=[
+            pb.ModelInferResponse.InferOutputTensor(
+                name=tensor.name, datatype=tensor.datatype, shape=tensor.shape
+            )
+            for tensor in response.outputs
+        ],
+        raw_output_contents=[to_raw(tensor) for tensor in response.outputs],
+    )
+
+
+def _read_tensor(entry: Any, where: str, raw: memoryview | None) -> Tensor:
+    if entry.datatype not in DATATYPES:
+        raise BadRequestError(f"{where}.datatype: expected one of {', '.join(DATATYPES)}")
+    shape = tuple(entry.shape)
+    parameters = _read_parameters(entry.parameters)
+    if raw is not None:
+        if entry.HasField("contents"):
+            raise BadRequestError(f"{where}: has both contents and raw_input_contents")
+        return from_raw(entry.name, entry.datatype, shape, raw, parameters, where)
+    expected = count_elements(shape, f"{where}.shape")
+    values = _contents(entry, where)
+    if len(values) != expected:
+        raise BadRequestError(
+            f"{where}.contents: {len(values)} elements, expected {expected} by its shape"
+        )
+    return Tensor(
+        name=entry.name,
+        datatype=entry.datatype,
+        shape=shape,
+        values=values.reshape(shape) if isinstance(values, np.ndarray) else values,
+        parameters=parameters,
+    )
+
+
+def _contents(entry: Any, where: str) -> Any:
+    field = _CONTENTS.get(entry.datatype)
+    if field is None:
+        raise BadRequestError(f"{where}: {entry.datatype} is sent in raw_input_contents")
+    values: Sequence[Any] = getattr(entry.contents, field)
+    if any(name.name != field for name, _ in entry.contents.ListFields()):
+        raise BadRequestError(f"{where}.contents: expected {field} for {entry.datatype}")
+    if entry.datatype == "BYTES":
+        return list(values)
+    try:
+        return np.array(values, NUMPY_TYPES[entry.datatype])
+    except OverflowError:
+        raise BadRequestError(f"{where}.contents: a value beyond {entry.datatype}") from None
+
+
+def _read_parameters(entries: Mapping[str, Any]) -> Parameters:
+    parameters: Parameters = {}
+    for key, value in entries.items():
+        kind = value.WhichOneof("parameter_choice")
+        if kind is None:
+            raise BadRequestError("parameters: one without a value")
+        parameters[key] = getattr(value, kind)
+    return parameters
+
+
+def _parameter(value: bool | int | float | str) -> Any:
+    if isinstance(value, bool):
+        return pb.InferParameter(bool_param=value)
+    if isinstance(value, int):
+        return pb.InferParameter(int64_param=value)
+    return pb.InferParameter(string_param=str(value))
