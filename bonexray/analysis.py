@@ -5,6 +5,7 @@ n views of the study, S side of the network's image, h x w its map of evidence, 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
-from bonexray.bundle import MODEL_FILE, OUTPUTS, Bundle
+from bonexray.bundle import INT8_FILE, MODEL_FILE, OUTPUTS, Bundle
 from bonexray.errors import BundleError, ImageError
 from bonexray.images import ImageSpec, normalise, read_square
 from bonexray.novelty import Refusal, conflict
@@ -25,6 +26,13 @@ from bonexray.verdicts import (
 )
 
 Floats32 = npt.NDArray[np.float32]
+Precision = Literal["int8", "fp32"]
+"""Which of a bundle's networks answers."""
+
+_GRAPHS: dict[Precision, str] = {"int8": INT8_FILE, "fp32": MODEL_FILE}
+_CPU_INFO = Path("/proc/cpuinfo")
+# Without these, INT8 products are summed in 16 bits, which overflow: the answers are wrong.
+_EXACT_INT8 = {"avx512_vnni", "avx_vnni", "asimddp"}
 
 _NOT_A_GRAPH = (
     ort_errors.Fail,
@@ -70,27 +78,60 @@ def share_threads(threads: int) -> None:
     ort.set_global_thread_pool_sizes(intra_op_num_threads=threads, inter_op_num_threads=1)
 
 
-def open_network(bundle: Bundle, threads: int) -> ort.InferenceSession:
+def cpu_multiplies_int8(cpu_info: Path = _CPU_INFO) -> bool:
+    """Whether this machine's CPU sums products of INT8 without overflow.
+
+    Args:
+        cpu_info: where Linux lists what the CPU can do.
+
+    Returns:
+        False, too, where nothing is listed.
+    """
+    try:
+        lines = cpu_info.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return False
+    # x86 lists `flags`, ARM `Features`; each core its own.
+    listed = [line.split() for line in lines if line.startswith(("flags", "Features"))]
+    return bool(listed) and all(_EXACT_INT8.intersection(words) for words in listed)
+
+
+def choose_precision(bundle: Bundle, wanted: Precision) -> Precision:
+    """The precision to serve: INT8 only where it is wanted, the bundle has it and the CPU can."""
+    has_int8 = bundle.model_int8 is not None
+    return "int8" if wanted == "int8" and has_int8 and cpu_multiplies_int8() else "fp32"
+
+
+def open_network(
+    bundle: Bundle, threads: int = 1, *, precision: Precision = "fp32"
+) -> ort.InferenceSession:
     """Load a bundle's network with CPU threads of its own, and run it once.
 
     Raises:
         BundleError: as `load_network` and `try_network`.
     """
-    session = load_network(bundle, threads)
-    try_network(session, bundle)
+    session = load_network(bundle, threads, precision=precision)
+    try_network(session, bundle, precision=precision)
     return session
 
 
-def load_network(bundle: Bundle, threads: int | None) -> ort.InferenceSession:
+def load_network(
+    bundle: Bundle, threads: int | None = 1, *, precision: Precision = "fp32"
+) -> ort.InferenceSession:
     """Load a bundle's network, without running it.
 
     Args:
         bundle: whose network it is.
-        threads: CPU threads of its own; None for those of `share_threads`.
+        threads: CPU threads of its own, for each call; None for those of `share_threads`.
+        precision: which of its networks.
 
     Raises:
-        BundleError: the graph cannot be loaded.
+        BundleError: there is no such graph, or it cannot be loaded.
     """
+    file = _GRAPHS[precision]
+    graph = bundle.model_int8 if precision == "int8" else bundle.model
+    if graph is None:
+        raise BundleError(f"{file}: the bundle has none, expected one to serve in {precision}")
     options = ort.SessionOptions()
     if threads is None:
         options.use_per_session_threads = False
@@ -99,28 +140,35 @@ def load_network(bundle: Bundle, threads: int | None) -> ort.InferenceSession:
     options.log_severity_level = 3  # its errors are raised too; its warnings are about graphs
     try:
         session = ort.InferenceSession(
-            bundle.model, sess_options=options, providers=["CPUExecutionProvider"]
+            graph, sess_options=options, providers=["CPUExecutionProvider"]
         )
     except _NOT_A_GRAPH as error:
-        raise BundleError(f"{MODEL_FILE}: cannot be run: {_first_line(error)}") from error
+        raise BundleError(f"{file}: cannot be run: {_first_line(error)}") from error
     missing = set(OUTPUTS) - {output.name for output in session.get_outputs()}
     if missing:
-        raise BundleError(f"{MODEL_FILE}: has no output {', '.join(sorted(missing))}")
+        raise BundleError(f"{file}: has no output {', '.join(sorted(missing))}")
     return session
 
 
-def try_network(session: ort.InferenceSession, bundle: Bundle) -> None:
+def try_network(
+    session: ort.InferenceSession, bundle: Bundle, *, precision: Precision = "fp32"
+) -> None:
     """Run a bundle's network once.
+
+    Args:
+        session: of the network.
+        bundle: whose network it is.
+        precision: which of its networks.
 
     Raises:
         BundleError: it cannot be run, or does not keep the bundle's contract.
     """
-    size = bundle.info.image.size
+    file, size = _GRAPHS[precision], bundle.info.image.size
     try:
         outputs = run_network(session, np.zeros((1, 1, size, size), np.float32))
     except _NOT_A_GRAPH as error:
-        raise BundleError(f"{MODEL_FILE}: cannot be run: {_first_line(error)}") from error
-    _check_contract(outputs, bundle)
+        raise BundleError(f"{file}: cannot be run: {_first_line(error)}") from error
+    _check_contract(outputs, bundle, file)
 
 
 def read_views(views: Sequence[bytes], spec: ImageSpec) -> Floats32:
@@ -203,7 +251,7 @@ def seen_part(part_logits: Floats32, body_parts: Sequence[str]) -> str:
     return body_parts[int(part_logits.mean(axis=0).argmax())]
 
 
-def _check_contract(outputs: NetworkOutputs, bundle: Bundle) -> None:
+def _check_contract(outputs: NetworkOutputs, bundle: Bundle, file: str) -> None:
     """Compare the shapes of one view's outputs with the bundle's contract."""
     expected_parts = (1, len(bundle.info.body_parts))
     depth = (1, bundle.typical.means.shape[1])
@@ -215,12 +263,12 @@ def _check_contract(outputs: NetworkOutputs, bundle: Bundle) -> None:
     )
     if found != ((1,), expected_parts, 3, depth):
         raise BundleError(
-            f"{MODEL_FILE}: for one view, logit has shape {outputs.logits.shape}, part_logits "
+            f"{file}: for one view, logit has shape {outputs.logits.shape}, part_logits "
             f"{outputs.part_logits.shape}, cam {outputs.cams.shape} and embedding "
             f"{outputs.embeddings.shape}, expected (1,), {expected_parts}, (1, h, w) and {depth}"
         )
     if not np.isfinite(outputs.logits).all():
-        raise BundleError(f"{MODEL_FILE}: the logit of a black image is not finite")
+        raise BundleError(f"{file}: the logit of a black image is not finite")
 
 
 def _first_line(error: Exception) -> str:

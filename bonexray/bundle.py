@@ -2,6 +2,7 @@
 
 model.onnx      image (B, 1, S, S) float32 -> logit (B,), part_logits (B, 7),
                 cam (B, h, w), embedding (B, D)
+model.int8.onnx the same in INT8; only where it answers as well
 bundle.json     image spec, labels, study rule, calibration, operating points, provenance
 typical.npz     what embeddings of limb radiographs are like; what is unlike them is not analysed
 profile.json    what the training images were like; later data is held against it
@@ -21,10 +22,12 @@ from bonexray.sealed import MANIFEST_FILE, Sha256, verify_seal
 from bonexray.verdicts import Calibration, OperatingPoints, StudyRule
 
 MODEL_FILE = "model.onnx"
+INT8_FILE = "model.int8.onnx"
 INFO_FILE = "bundle.json"
 TYPICAL_FILE = "typical.npz"
 PROFILE_FILE = "profile.json"
 _FILES = {MODEL_FILE, INFO_FILE, TYPICAL_FILE, PROFILE_FILE}
+_OPTIONAL = {INT8_FILE}
 OUTPUTS = ("logit", "part_logits", "cam", "embedding")
 
 
@@ -76,6 +79,8 @@ class Bundle:
 
     model: bytes
     """The ONNX graph, as verified; a file changed afterwards cannot take its place."""
+    model_int8: bytes | None
+    """The same network in INT8, as verified; None where it does not answer as well."""
     info: BundleInfo
     typical: Typical
     digest: str
@@ -101,8 +106,14 @@ def open_bundle(folder: Path) -> Bundle:
             f"{folder / TYPICAL_FILE}: {len(typical.means)} means, expected one for each of "
             f"{len(info.body_parts)} body parts"
         )
-    model = (folder / MODEL_FILE).read_bytes()
-    return Bundle(model=model, info=info, typical=typical, digest=digest)
+    int8 = folder / INT8_FILE
+    return Bundle(
+        model=(folder / MODEL_FILE).read_bytes(),
+        model_int8=int8.read_bytes() if int8.exists() else None,
+        info=info,
+        typical=typical,
+        digest=digest,
+    )
 
 
 def verify_bundle(folder: Path) -> str:
@@ -116,7 +127,7 @@ def verify_bundle(folder: Path) -> str:
     except SealError as error:
         raise BundleError(str(error)) from error
     # Sealed is not enough: a pickle may be sealed too, and somebody might load it one day.
-    extra = {path.name for path in folder.iterdir()} - _FILES - {MANIFEST_FILE}
+    extra = {path.name for path in folder.iterdir()} - _FILES - _OPTIONAL - {MANIFEST_FILE}
     if extra:
         raise BundleError(f"{folder}: holds {sorted(extra)}, which no bundle has")
     return digest

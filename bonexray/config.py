@@ -11,6 +11,7 @@ from bonexray.errors import ConfigError
 from bonexray.kubeflow_config import KubeflowConfig
 from bonexray.release_config import ReleaseConfig
 from bonexray.section import Positive, Section
+from bonexray.serve_config import ServeConfig
 
 Arch = Literal["resnet18", "resnet50", "resnet101"]
 Fault = Literal[
@@ -185,6 +186,8 @@ class EvaluateConfig(Section):
     """Aimed at on `val` by the operating point above which a study is positive."""
     refused_fraction: Annotated[float, Field(gt=0, lt=0.5)]
     """Share of the good views of `val` that abstention may cost."""
+    int8_max_auroc_lost: Fraction
+    """AUROC of studies of `val` that the INT8 network may lose; beyond it the bundle has none."""
     gate: Annotated[tuple[Rule, ...], Field(min_length=1)]
 
 
@@ -220,6 +223,7 @@ SECTIONS: dict[str, type[Section]] = {
     "register": RegisterConfig,
     "kubeflow": KubeflowConfig,
     "release": ReleaseConfig,
+    "serve": ServeConfig,
 }
 
 S = TypeVar("S", bound=Section)

@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from bonexray.errors import ImageError, TooManyPixelsError
 
+PREPROCESSING = 1
+"""Goes up with every change here that makes other arrays of the same file."""
 MAX_PIXELS = 64_000_000
 """A plain radiograph has up to some 20 million; a decompression bomb has more than this."""
 

@@ -9,14 +9,13 @@ from types import FrameType
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-_LAME_DUCK_S = 5
+from serving.grpc_server import GrpcServer
+from serving.leaving import Drain
+
+_LAST_REQUEST_S = 5
 """How long a draining server waits for the next request of a client that keeps its connection."""
-
-
-class Drain:
-    """Whether a server takes no more connections, and ends those that it has."""
-
-    begun = False
+_SILENT_S = 15
+"""A connection without a request for so long is closed: else they could take all there are."""
 
 
 class Farewell:
@@ -44,12 +43,13 @@ class DrainingServer(uvicorn.Server):
     """Stops without dropping a request: uvicorn's own end closes idle connections at once.
 
     A client that keeps its connection may have a request under way on it, and a connection just
-    accepted looks idle until its first request is read.
+    accepted looks idle until its first request is read. The server of gRPC stops beside it.
     """
 
     def __init__(
         self,
         config: uvicorn.Config,
+        grpc: GrpcServer,
         drain: Drain,
         listener: socket.socket,
         on_closed: Callable[[], None],
@@ -58,18 +58,22 @@ class DrainingServer(uvicorn.Server):
 
         Args:
             config: of the app.
+            grpc: the same models by the other protocol.
             drain: the app's; begun when no more connections are taken.
             listener: a listening socket, which other processes may hold too.
             on_closed: called when this process has closed it.
         """
         super().__init__(config)
+        self._grpc = grpc
         self._drain = drain
         self._listener = listener
         self._on_closed = on_closed
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._silent_since_s: dict[object, float] = {}
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to take connections."""
+        await self._grpc.start()
         await super().startup(sockets)
         self._loop = asyncio.get_running_loop()
 
@@ -79,21 +83,44 @@ class DrainingServer(uvicorn.Server):
         if self._loop is not None:  # uvicorn would see to it within 0.1 s, and a successor waits
             self._loop.call_soon_threadsafe(self._stop_accepting)
 
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second, by uvicorn; end connections that never asked."""
+        if counter % 10 == 0:
+            self._close_silent()
+        return await super().on_tick(counter)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Wait for the next request of each kept connection, then end as uvicorn does."""
         self._stop_accepting()
+        stopping = asyncio.create_task(self._grpc.stop(_LAST_REQUEST_S))
         started_s = time.monotonic()
         await asyncio.sleep(0.1)  # what was accepted last is not among the connections yet
         while self.server_state.connections and not self.force_exit:
-            if time.monotonic() - started_s > _LAME_DUCK_S:
+            if time.monotonic() - started_s > _LAST_REQUEST_S:
                 break
             await asyncio.sleep(0.05)
         await super().shutdown(sockets)
+        await stopping
+
+    def _close_silent(self) -> None:
+        """Uvicorn gives a connection all the time there is for its first request."""
+        now_s = time.monotonic()
+        silent = {
+            connection
+            for connection in self.server_state.connections
+            if getattr(connection, "cycle", None) is None
+        }
+        self._silent_since_s = {
+            connection: self._silent_since_s.get(connection, now_s) for connection in silent
+        }
+        for connection, since_s in self._silent_since_s.items():
+            if now_s - since_s > _SILENT_S:
+                connection.transport.close()  # type: ignore[attr-defined]
 
     def _stop_accepting(self) -> None:
         if self._drain.begun:
             return
-        self._drain.begun = True
+        self._drain.leaving = self._drain.begun = True
         for server in self.servers:
             server.close()
         self._listener.close()

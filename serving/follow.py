@@ -1,18 +1,19 @@
 """Follow the store's pointer: one child process serves, and another takes over when it changes.
 
-The parent holds the listening socket, so that whoever connects during a switch waits in its queue.
+The parent holds the listening sockets, so that whoever connects during a switch waits in a queue.
 It loads no model and never answers. Children are `serving.worker`.
 """
 
 import selectors
-import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
+from contextlib import suppress
 
 from bonexray.errors import BundleError, RegistryError, WorkerError
 from bonexray.store import CHAMPION_FILE, BundleStore, Champion
+from serving.doors import Doors, reached_at
+from serving.setup import Setup
 from serving.worker import DRAIN_LIMIT_S, Child, start_child
 
 _LOOK_EVERY_S = 1.0
@@ -66,18 +67,15 @@ class _Pointer:
 class Follower:
     """Serves the champion of a store, whichever that is at the time."""
 
-    def __init__(self, store_root: Path, trust: Path, threads: int) -> None:
+    def __init__(self, setup: Setup) -> None:
         """Serve nothing yet.
 
         Args:
-            store_root: the store, whose pointer is followed.
-            trust: what signatures are verified with.
-            threads: CPU threads of each child.
+            setup: the store, whose pointer is followed, and what every child is told.
         """
-        self._store = BundleStore(store_root)
+        self._setup = setup
+        self._store = BundleStore(setup.store)
         self._pointer = _Pointer(self._store)
-        self._trust = trust
-        self._threads = threads
         self._selector = selectors.DefaultSelector()
         self._current: Child | None = None
         self._starting: Child | None = None
@@ -86,14 +84,17 @@ class Follower:
         self._refused: Champion | None = None
         self._refusal = ""
         self._retry_s = 0.0
-        self._deaths = 0
+        self._deaths = self._deaths_in_a_row = 0
         self._pause_until_s = 0.0
 
-    def run(self, listener: socket.socket) -> None:
-        """Serve until SystemExit is raised, by a signal's handler; then let all children finish.
+    def run(self, doors: Doors) -> None:
+        """Serve until a signal's handler raises; then let all children finish.
+
+        After SystemExit requests are taken for a while longer, and readiness is denied; after
+        KeyboardInterrupt not, for somebody waits before the screen.
 
         Args:
-            listener: a listening socket, which is closed at the end.
+            doors: are closed at the end.
 
         Raises:
             BonexrayError: there is no champion, or the first one cannot be served.
@@ -107,14 +108,23 @@ class Follower:
             while True:
                 if self._pointer.look():
                     self._refused, self._refusal = None, ""
-                self._steer(listener)
+                self._steer(doors)
                 for key, _ in self._selector.select(timeout=0.1):
-                    self._hear(key.data, listener)
+                    self._hear(key.data, doors)
                 self._end_overdue()
+        except SystemExit:
+            self._linger()
+            raise
         finally:
-            # First of all: who connects from now on is refused, and does not wait for nobody.
-            listener.close()
+            doors.close()
             self._stop()
+
+    def _linger(self) -> None:
+        """Go on while load balancers learn that this server leaves: they ask now and then only."""
+        if self._current is not None:
+            self._current.leave()
+            with suppress(SystemExit):  # told a second time, it hurries
+                time.sleep(self._setup.config.lame_duck_s)
 
     def _goal(self) -> Champion | None:
         """The champion that should be served now."""
@@ -124,11 +134,11 @@ class Follower:
             return self._served
         return wanted or self._served
 
-    def _steer(self, listener: socket.socket) -> None:
+    def _steer(self, doors: Doors) -> None:
         """Start and stop children until the right one serves."""
         goal, starting = self._goal(), self._starting
         if starting is not None and "ready" in starting.words:
-            self._hand_over(starting, listener)
+            self._hand_over(starting, doors)
         elif starting is not None and starting.champion != goal:
             self._forget(starting)
             starting.process.kill()
@@ -138,14 +148,12 @@ class Follower:
             current = self._current and self._current.champion
             paused = goal == self._served and time.monotonic() < self._pause_until_s
             if current != goal and not paused:
-                self._starting = start_child(
-                    goal, self._store.root, self._trust, self._threads, listener
-                )
+                self._starting = start_child(goal, self._setup, doors, self._deaths)
                 self._selector.register(
                     self._starting.words_from, selectors.EVENT_READ, self._starting
                 )
 
-    def _hand_over(self, starting: Child, listener: socket.socket) -> None:
+    def _hand_over(self, starting: Child, doors: Doors) -> None:
         """Let a child that is ready serve, as soon as the one before takes no more connections.
 
         One after the other, or a client could be answered by the new, and then by the old again.
@@ -161,8 +169,11 @@ class Follower:
             return
         name = f"bonexray {_name(starting.champion)}"
         if self._served is None:
+            scheme = "https" if self._setup.certificate else "http"
             print(
-                f"{name} is ready on {local_url(listener)}, {self._threads} threads; "
+                f"{name} is ready on {scheme}://{reached_at(doors.http)}, "
+                f"gRPC on {reached_at(doors.grpc)}, metrics on "
+                f"http://{reached_at(doors.metrics)}/metrics, {self._setup.threads} threads; "
                 "Ctrl-C stops it",
                 flush=True,
             )
@@ -174,9 +185,9 @@ class Follower:
         starting.serve()
         self._current, self._starting, self._served = starting, None, starting.champion
 
-    def _hear(self, child: Child, listener: socket.socket) -> None:
+    def _hear(self, child: Child, doors: Doors) -> None:
         if child.hear():
-            self._steer(listener)
+            self._steer(doors)
             return
         self._forget(child)
         reason = child.end()
@@ -206,13 +217,15 @@ class Follower:
 
     def _mourn(self, child: Child, reason: str) -> None:
         _complain(f"{_name(child.champion)} died: {reason}; it is started again")
+        self._deaths += 1
         if child.age_s() > _SOUND_S:
-            self._deaths = 0
+            self._deaths_in_a_row = 0
         self._pause()
 
     def _pause(self) -> None:
-        pause_s = min(2 ** (self._deaths - 1), _LONGEST_PAUSE_S) if self._deaths else 0.0
-        self._deaths += 1
+        deaths = self._deaths_in_a_row
+        pause_s = min(2 ** (deaths - 1), _LONGEST_PAUSE_S) if deaths else 0.0
+        self._deaths_in_a_row += 1
         self._pause_until_s = time.monotonic() + pause_s
 
     def _end_overdue(self) -> None:
@@ -239,13 +252,6 @@ class Follower:
             except subprocess.TimeoutExpired:
                 child.process.kill()
             child.end()
-
-
-def local_url(listener: socket.socket) -> str:
-    """The URL under which a socket is reached from this machine."""
-    host, port = listener.getsockname()[:2]
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _name(champion: Champion) -> str:

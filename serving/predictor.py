@@ -1,244 +1,267 @@
-"""The study analysis as a KServe model: Open Inference Protocol in, Open Inference Protocol out.
-
-A request is one study: the tensor `image` holds its n views, each a whole PNG or JPEG file as
-base64. Knows no route and no socket.
-"""
+"""The study analysis as a model of the Open Inference Protocol. Knows no route and no socket."""
 
 import asyncio
-import base64
-import binascii
 import time
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
-from typing import Any
 
-from kserve import InferInput, InferOutput, InferRequest, InferResponse, Model
-from kserve.errors import InvalidInput
-from kserve.protocol.infer_type import RequestedOutput
+import numpy as np
 from PIL import Image
 
-from bonexray.analysis import (
-    StudyAnswer,
-    judge_study,
-    load_network,
-    read_views,
-    run_network,
-    try_network,
-)
+from bonexray.analysis import NetworkOutputs, StudyAnswer, judge_study
 from bonexray.bundle import Bundle
-from bonexray.errors import BundleError
+from bonexray.errors import BundleError, RecordsError
+from bonexray.images import PREPROCESSING
+from serving.audit import Answered, AuditedStudy, AuditedView, AuditLog
+from serving.engine import Engine, ReadView
+from serving.heatmap import draw_heatmap
+from serving.oip.errors import BadRequestError, NotReadyError
+from serving.oip.model import Call, wanted_outputs
+from serving.oip.tensors import InferRequest, InferResponse, Parameters
+from serving.studies import (
+    INPUTS,
+    NO_PROBABILITY,
+    OUTPUTS,
+    AskedStudies,
+    AskedView,
+    ToldStudy,
+    ToldView,
+    read_studies,
+    told_study,
+    write_tensors,
+)
 
 MODEL_NAME = "bonexray"
-MAX_VIEWS = 16
 DISCLAIMER = (
     "Research use only; not a medical device. "
     "Abnormal is MURA's label, not a diagnosis of fracture."
 )
-_INPUT_NAME = "image"
 _GREY_PX = 256
-_OUTPUT_TYPES: tuple[dict[str, Any], ...] = (
-    {"name": "study_probability", "datatype": "FP64", "shape": [1]},
-    {"name": "study_verdict", "datatype": "BYTES", "shape": [1]},
-    {"name": "view_probability", "datatype": "FP64", "shape": [-1]},
-    {"name": "view_body_part", "datatype": "BYTES", "shape": [-1]},
-    {"name": "view_refusal", "datatype": "BYTES", "shape": [-1]},
-    {"name": "view_cam", "datatype": "FP32", "shape": [-1, -1, -1]},
-)
+_HEATMAP = "view_heatmap"
 
 
-class RequestError(InvalidInput):  # type: ignore[misc]  # kserve is not typed
-    """A request that does not hold what it must. Its message never repeats the request."""
-
-
-class BonexrayModel(Model):  # type: ignore[misc]  # kserve is not typed
+class StudyModel:
     """One bundle that reads studies."""
 
-    def __init__(self, bundle: Bundle, version: str, threads: int, shared: bool = False) -> None:
-        """Keep what `load` and `warm` need; the model is not ready before.
+    name = MODEL_NAME
+    platform = "onnxruntime_onnx"
+    inputs = INPUTS
+    outputs = OUTPUTS
+
+    def __init__(
+        self, bundle: Bundle, version: str, engine: Engine, audit: AuditLog, max_views: int
+    ) -> None:
+        """Keep what `warm` and `infer` need; the model is not ready before `warm`.
 
         Args:
             bundle: what is served.
             version: its version in the registry.
-            threads: CPU threads of the network, and how many studies are read at a time.
-            shared: whether the network's threads are those of `share_threads`.
+            engine: of the bundle.
+            audit: where answers are written down.
+            max_views: of a request.
         """
-        super().__init__(MODEL_NAME)
         self.version = version
+        self.ready = False
         self._bundle = bundle
-        self._threads = threads
-        self._shared = shared
-        self._readers = ThreadPoolExecutor(threads, thread_name_prefix="study")
-
-    def load(self) -> bool:
-        """Load the network, which is not ready before `warm`. Raises BundleError."""
-        self._network = load_network(self._bundle, None if self._shared else self._threads)
-        return True
+        self._engine = engine
+        self._audit = audit
+        self._max_views = max_views
+        # One: it appends to one file, and leaves the cores to those who read.
+        self._clerk = ThreadPoolExecutor(1, thread_name_prefix="clerk")
 
     def warm(self) -> None:
-        """Let each reader read a grey view, from file to answer: the first study does not wait.
+        """Read a grey view, from file to answer: the first study does not wait.
 
         Raises:
-            BundleError: the network does not keep the bundle's contract, or no answer can be made.
+            BundleError: no answer can be made.
         """
-        try_network(self._network, self._bundle)
-        study = InferRequest(MODEL_NAME, [InferInput(_INPUT_NAME, [1], "BYTES", [grey_view()])])
+        asked = AskedStudies(views=(AskedView(data=grey_view(), claimed_part=""),), study_of=(0,))
         try:
-            starts_s = [time.perf_counter()] * self._threads
-            list(self._readers.map(self._read_study, [study] * self._threads, starts_s))
+            views = self._engine.read_now(asked.views)
+            self._judge(asked, views, with_heatmaps=True)
         except ArithmeticError as error:
             raise BundleError(f"of a grey view: {error}") from error
         self.ready = True
 
-    def get_input_types(self) -> list[dict[str, Any]]:
-        """What `GET /v2/models/bonexray` says of the input."""
-        return [{"name": _INPUT_NAME, "datatype": "BYTES", "shape": [-1]}]
-
-    def get_output_types(self) -> list[dict[str, Any]]:
-        """What `GET /v2/models/bonexray` says of the outputs."""
-        return list(_OUTPUT_TYPES)
-
-    async def predict(
-        self,
-        payload: InferRequest,
-        headers: dict[str, str] | None = None,
-        response_headers: dict[str, str] | None = None,
-    ) -> InferResponse:
-        """Read one study in a thread of its own, so that health checks are answered meanwhile.
+    async def infer(self, request: InferRequest, call: Call) -> InferResponse:
+        """Read the studies of a request.
 
         Raises:
-            RequestError: the request does not hold one study.
-            ImageError: a view is not an image we accept.
+            BadRequestError: it does not hold studies, or a view is no image that we accept.
+            DeadlineError: it would have been answered too late.
+            NotReadyError: the answer cannot be written down.
         """
+        arrived_s = time.perf_counter()
+        asked = read_studies(request, self._max_views, self._bundle.info.body_parts)
+        views = await self._engine.read(asked.views, _deadline_s(request, call))
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(
-            self._readers, self._read_study, payload, time.perf_counter()
+            self._clerk, self._answer, request, asked, views, call, arrived_s
         )
 
-    def _read_study(self, request: InferRequest, started_s: float) -> InferResponse:
-        requested = requested_outputs(request)
-        claimed = claimed_part(request, self._bundle.info.body_parts)
-        decoding_s = time.perf_counter()
-        images = read_views(views_of(request), self._bundle.info.image)
-        decoded_s = time.perf_counter()
-        outputs = run_network(self._network, images)
-        inferred_s = time.perf_counter()
-        answer = judge_study(outputs, self._bundle, claimed)
+    def _answer(
+        self,
+        request: InferRequest,
+        asked: AskedStudies,
+        views: Sequence[ReadView],
+        call: Call,
+        arrived_s: float,
+    ) -> InferResponse:
+        judging_s = time.perf_counter()
+        names = wanted_outputs(request, self)
+        told_studies, told_views = self._judge(asked, views, _HEATMAP in names)
+        answer_id = f"{self._bundle.digest[:16]}-{uuid.uuid4().hex}"
+        self._write_down(answer_id, call, asked, told_studies, told_views)
+        judged_s = time.perf_counter()
+        stages_s = {
+            "queue": max(view.waited_s for view in views),
+            "decode": sum(view.decoded.seconds for view in views),
+            "infer": sum(view.inferred_s for view in views),
+            "judge": judged_s - judging_s,
+        }
+        for stage, seconds in stages_s.items():
+            call.watch.stage(stage, judged_s - seconds, judged_s)
+        call.watch.note(answer_id=answer_id)
+        _tell(call, asked, told_studies, told_views)
+        points = self._bundle.info.operating_points
         return InferResponse(
-            response_id=request.id or str(uuid.uuid4()),
-            model_name=self.name,
-            model_version=self.version,
-            infer_outputs=output_tensors(answer),
-            requested_outputs=requested,
+            outputs=write_tensors(told_studies, told_views, points, names),
             parameters={
-                **self._identity(),
-                "decode_ms": _milliseconds(decoded_s - decoding_s),
-                "inference_ms": _milliseconds(inferred_s - decoded_s),
-                "total_ms": _milliseconds(time.perf_counter() - started_s),
+                **self._identity(answer_id),
+                "trace_id": call.watch.trace.trace_id,
+                **{f"{name}_ms": round(s * 1000, 3) for name, s in stages_s.items()},
+                "total_ms": round((time.perf_counter() - arrived_s) * 1000, 3),
             },
         )
 
-    def _identity(self) -> dict[str, Any]:
+    def _judge(
+        self, asked: AskedStudies, views: Sequence[ReadView], with_heatmaps: bool
+    ) -> tuple[list[ToldStudy], list[ToldView]]:
+        """Studies out of their views: those that the network saw decide."""
+        told_studies: list[ToldStudy] = []
+        told_views: dict[int, ToldView] = {}
+        for study in range(asked.count):
+            own = [at for at, number in enumerate(asked.study_of) if number == study]
+            seen = [at for at in own if views[at].outputs is not None]
+            answer = self._judge_study([views[at] for at in seen]) if seen else None
+            for at in own:
+                place = seen.index(at) if at in seen else None
+                told_views[at] = self._told_view(views[at], answer, place, with_heatmaps)
+            refusals = [told_views[at].refusal for at in own]
+            told_studies.append(told_study(answer, refusals))
+        return told_studies, [told_views[at] for at in range(len(views))]
+
+    def _judge_study(self, views: Sequence[ReadView]) -> StudyAnswer:
+        outputs = [view.outputs for view in views if view.outputs is not None]
+        together = NetworkOutputs(
+            logits=np.concatenate([one.logits for one in outputs]),
+            part_logits=np.concatenate([one.part_logits for one in outputs]),
+            cams=np.concatenate([one.cams for one in outputs]),
+            embeddings=np.concatenate([one.embeddings for one in outputs]),
+        )
+        claimed = [view.decoded.claimed_part or None for view in views]
+        return judge_study(together, self._bundle, claimed)
+
+    def _told_view(
+        self, view: ReadView, answer: StudyAnswer | None, place: int | None, with_heatmap: bool
+    ) -> ToldView:
+        decoded, heatmap = view.decoded, b""
+        if answer is None or place is None:
+            probability, part, refusal = NO_PROBABILITY, "", decoded.refusal
+            cam = np.zeros(self._engine.map_shape, np.float32)
+        else:
+            probability = float(answer.view_probabilities[place])
+            part, refusal = answer.view_body_parts[place], answer.view_refusals[place]
+            cam = answer.view_cams[place]
+            if with_heatmap:
+                heatmap = draw_heatmap(cam, decoded.shape, self._bundle.info.image.size)
+        return ToldView(
+            probability=probability,
+            body_part=part,
+            claimed_part=decoded.claimed_part,
+            refusal=refusal,
+            sha256=decoded.sha256,
+            instance_uid=decoded.instance_uid,
+            cam=cam,
+            heatmap=heatmap,
+        )
+
+    def _write_down(
+        self,
+        answer_id: str,
+        call: Call,
+        asked: AskedStudies,
+        studies: Sequence[ToldStudy],
+        views: Sequence[ToldView],
+    ) -> None:
+        answered = Answered(
+            answer_id=answer_id,
+            client=call.client,
+            trace_id=call.watch.trace.trace_id,
+            model_version=self.version,
+            bundle_digest=self._bundle.digest,
+            precision=self._engine.precision,
+            preprocessing=PREPROCESSING,
+            studies=tuple(
+                AuditedStudy(
+                    probability=study.probability, verdict=study.verdict, refusal=study.refusal
+                )
+                for study in studies
+            ),
+            views=tuple(
+                AuditedView(
+                    study=number,
+                    sha256=view.sha256,
+                    claimed_part=view.claimed_part,
+                    seen_part=view.body_part,
+                    probability=view.probability,
+                    refusal=view.refusal,
+                )
+                for number, view in zip(asked.study_of, views, strict=True)
+            ),
+        )
+        try:
+            self._audit.append(answered)
+        except (OSError, RecordsError) as error:
+            raise NotReadyError("the answer cannot be written down, and so is not given") from error
+
+    def _identity(self, answer_id: str) -> Parameters:
         points = self._bundle.info.operating_points
         return {
+            "answer_id": answer_id,
             "model_version": self.version,
             "bundle_digest": self._bundle.digest,
-            "answer_id": f"{self._bundle.digest[:16]}-{uuid.uuid4().hex}",
+            "precision": self._engine.precision,
+            "preprocessing": PREPROCESSING,
             "negative_below": points.high_sensitivity,
             "positive_from": points.high_specificity,
             "disclaimer": DISCLAIMER,
         }
 
 
-def grey_view() -> str:
-    """What is read to see whether reading works: a PNG as base64."""
+def grey_view() -> bytes:
+    """What is read to see whether reading works: a PNG."""
     file = BytesIO()
     Image.new("L", (_GREY_PX, _GREY_PX), 128).save(file, "PNG")
-    return base64.b64encode(file.getvalue()).decode()
+    return file.getvalue()
 
 
-def views_of(request: InferRequest) -> list[bytes]:
-    """The encoded images of a request.
-
-    Raises:
-        RequestError: names the field that is not what it should be, or the view's number.
-    """
-    if len(request.inputs) != 1:
-        raise RequestError(f"inputs: {len(request.inputs)} tensors, expected one, {_INPUT_NAME!r}")
-    tensor: InferInput = request.inputs[0]
-    if tensor.name != _INPUT_NAME:
-        raise RequestError(f"inputs[0].name: expected {_INPUT_NAME!r}")
-    if tensor.datatype != "BYTES":
-        raise RequestError("inputs[0].datatype: expected 'BYTES'")
-    if (tensor.parameters or {}).get("content_type", "base64") != "base64":
-        raise RequestError("inputs[0].parameters.content_type: expected 'base64'")
-    num_views = len(tensor.data)
-    if not 1 <= num_views <= MAX_VIEWS:
-        raise RequestError(f"inputs[0].data: {num_views} views, expected 1 to {MAX_VIEWS}")
-    if tensor.shape != [num_views]:
-        raise RequestError(f"inputs[0].shape: expected [{num_views}], the length of data")
-    return [_decode_base64(text, number) for number, text in enumerate(tensor.data, start=1)]
+def _deadline_s(request: InferRequest, call: Call) -> float:
+    """The client may allow less than the server: `timeout`, in microseconds, as Triton has it."""
+    timeout = request.parameters.get("timeout")
+    if timeout is None:
+        return call.deadline_s
+    if type(timeout) is not int or timeout < 1:
+        raise BadRequestError("parameters.timeout: expected a number of microseconds above 0")
+    return min(call.deadline_s, time.monotonic() + timeout / 1e6)
 
 
-def claimed_part(request: InferRequest, body_parts: Sequence[str]) -> str | None:
-    """The body part that a request says the study shows; None when it says nothing.
-
-    Raises:
-        RequestError: it is none that the model knows.
-    """
-    claimed = (request.parameters or {}).get("body_part")
-    if claimed is not None and claimed not in body_parts:
-        raise RequestError(f"parameters.body_part: expected one of {', '.join(body_parts)}")
-    return claimed
-
-
-def requested_outputs(request: InferRequest) -> list[RequestedOutput]:
-    """The outputs that a request asks for; none named means all of them.
-
-    Only the names are taken over: a wish for binary tensors is not granted, the answer is JSON.
-
-    Raises:
-        RequestError: an output that this model does not have.
-    """
-    known = [output["name"] for output in _OUTPUT_TYPES]
-    requested = request.request_outputs or []
-    for position, output in enumerate(requested):
-        if output.name not in known:
-            raise RequestError(f"outputs[{position}].name: expected one of {', '.join(known)}")
-    return [RequestedOutput(output.name) for output in requested]
-
-
-def output_tensors(answer: StudyAnswer) -> list[InferOutput]:
-    """The answer as the tensors that `get_output_types` announces."""
-    num_views = len(answer.view_probabilities)
-    data: dict[str, tuple[list[int], list[Any]]] = {
-        "study_probability": ([1], [answer.study_probability]),
-        "study_verdict": ([1], [answer.study_verdict]),
-        "view_probability": ([num_views], answer.view_probabilities.tolist()),
-        "view_body_part": ([num_views], list(answer.view_body_parts)),
-        "view_refusal": ([num_views], list(answer.view_refusals)),
-        "view_cam": (list(answer.view_cams.shape), answer.view_cams.ravel().tolist()),
-    }
-    return [
-        InferOutput(
-            name=output["name"],
-            datatype=output["datatype"],
-            shape=data[output["name"]][0],
-            data=data[output["name"]][1],
-        )
-        for output in _OUTPUT_TYPES
-    ]
-
-
-def _decode_base64(text: object, number: int) -> bytes:
-    try:
-        if isinstance(text, str):
-            return base64.b64decode(text.encode("ascii"), validate=True)
-    except (UnicodeEncodeError, binascii.Error):
-        pass  # the cause would repeat parts of the view
-    raise RequestError(f"view {number}: not base64")
-
-
-def _milliseconds(seconds: float) -> float:
-    return round(seconds * 1000, 3)
+def _tell(
+    call: Call, asked: AskedStudies, studies: Sequence[ToldStudy], views: Sequence[ToldView]
+) -> None:
+    for number, study in enumerate(studies):
+        pairs = zip(views, asked.study_of, strict=True)
+        own = [view.refusal for view, owner in pairs if owner == number]
+        call.watch.judge(verdict=study.verdict, refusals=own)

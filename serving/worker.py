@@ -1,12 +1,11 @@
 """One child of `python -m serving`: it verifies one champion, loads it, and serves it when told.
 
 It speaks with its parent by lines: `ready`, `closed` (the listening socket) and `failed REASON` to
-it; anything that the parent writes means: serve. The end of the parent's pipe means that the parent
-is gone, and then the child goes too.
+it, `serve` and `leave` (say that you are not ready, and go on) from it. The end of the parent's
+pipe means that the parent is gone, and then the child goes too.
 """
 
 import argparse
-import importlib
 import os
 import signal
 import socket
@@ -18,16 +17,17 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, NoReturn
 
 from bonexray.errors import BonexrayError
+from serving.doors import address_of
+from serving.leaving import Drain
+from serving.setup import add_flags, read_setup
 
 if TYPE_CHECKING:
-    from bonexray.bundle import Bundle
     from bonexray.store import Champion
-    from serving.predictor import BonexrayModel
+    from serving.doors import Doors
+    from serving.setup import Setup
 
 DRAIN_LIMIT_S = 40
 """A child that was told to finish and has not in this time is ended; draining takes less."""
@@ -61,6 +61,11 @@ class Child:
         with suppress(BrokenPipeError):  # it has died, which its own pipe says next
             self.word_to.write(b"serve\n")
 
+    def leave(self) -> None:
+        """Let it tell load balancers that it is about to go."""
+        with suppress(BrokenPipeError):
+            self.word_to.write(b"leave\n")
+
     def drain(self) -> None:
         """Let it finish; one that does not serve yet ends at once."""
         self.since_s = time.monotonic()
@@ -86,30 +91,28 @@ class Child:
         return time.monotonic() - self.since_s
 
 
-def start_child(
-    champion: "Champion", store_root: Path, trust: Path, threads: int, listener: socket.socket
-) -> Child:
+def start_child(champion: "Champion", setup: "Setup", doors: "Doors", deaths: int) -> Child:
     """Start a process that loads a champion and waits to be told to serve it.
 
     Args:
         champion: what it loads.
-        store_root: the store that holds it.
-        trust: what its signature is verified with.
-        threads: CPU threads.
-        listener: where it will take connections.
+        setup: of the server.
+        doors: where it will take connections.
+        deaths: of the children before it.
     """
+    inherited = (doors.http.fileno(), doors.metrics.fileno())
     command = [
-        *(sys.executable, "-m", "serving.worker"),
-        *("--store", str(store_root), "--trust", str(trust)),
-        *(f"--digest={champion.digest}", f"--version={champion.version}"),
-        *("--threads", str(threads), "--listener", str(listener.fileno())),
+        *(sys.executable, "-m", "serving.worker", *setup.flags()),
+        *(f"--digest={champion.digest}", f"--version={champion.version}", f"--deaths={deaths}"),
+        *("--http", str(inherited[0]), "--metrics", str(inherited[1])),
+        *("--grpc", address_of(doors.grpc)),
     ]
     process = subprocess.Popen(
         command,
         bufsize=0,
         stdin=subprocess.PIPE,  # whose end tells the child that this process is gone
         stdout=subprocess.PIPE,
-        pass_fds=(listener.fileno(),),
+        pass_fds=inherited,
         process_group=0,  # Ctrl-C is for the parent, which lets its children finish
     )
     assert process.stdin is not None
@@ -123,21 +126,23 @@ def main(argv: list[str] | None = None) -> None:
     """Parse the flags, load the champion they name, wait for the parent's word, and serve."""
     parser = argparse.ArgumentParser(
         prog="python -m serving.worker",
-        description="Serve one bundle on a socket that `python -m serving` opened.",
+        description="Serve one bundle on sockets that `python -m serving` opened.",
         allow_abbrev=False,
     )
-    parser.add_argument("--store", type=Path, required=True, help="folder of approved bundles")
-    parser.add_argument("--trust", type=Path, required=True, help="public key or certificates")
+    add_flags(parser, cores=1)
     parser.add_argument("--digest", required=True, help="of the bundle")
     parser.add_argument("--version", required=True, help="of the model that the bundle is")
-    parser.add_argument("--threads", type=int, required=True, help="CPU threads")
-    parser.add_argument("--listener", type=int, required=True, help="inherited file descriptor")
+    parser.add_argument("--deaths", type=int, required=True, help="of processes before this one")
+    parser.add_argument("--http", type=int, required=True, help="inherited file descriptor")
+    parser.add_argument("--metrics", type=int, required=True, help="inherited file descriptor")
+    parser.add_argument("--grpc", required=True, help="host:port")
     args = parser.parse_args(argv)
-    told = threading.Event()
-    threading.Thread(target=_watch_parent, args=(told,), daemon=True).start()
+    told, drain = threading.Event(), Drain()
+    threading.Thread(target=_watch_parent, args=(told, drain), daemon=True).start()
     say = _speaker()
     try:
-        serve = _prepare(args, say)
+        with ThreadPoolExecutor(1, initializer=_stand_back) as aside:
+            serve = aside.submit(_prepare, args, drain).result()
     except (BonexrayError, OSError) as error:
         say(f"failed {' '.join(str(error).split())}")
         raise SystemExit(1) from error
@@ -146,23 +151,7 @@ def main(argv: list[str] | None = None) -> None:
     # Until here SIGTERM ends the process at once: nothing was accepted. From here on uvicorn takes
     # it, and raises it again when all is answered.
     signal.signal(signal.SIGTERM, _exit_cleanly)
-    serve()
-
-
-def _prepare(args: argparse.Namespace, say: Callable[[str], None]) -> Callable[[], None]:
-    """Do what takes time in a thread that stands back: all but making threads and running."""
-    listener = socket.socket(fileno=args.listener)
-    with ThreadPoolExecutor(1, initializer=_stand_back) as aside:
-        bundle = aside.submit(_verify, args).result()
-
-        from bonexray.analysis import share_threads
-
-        share_threads(args.threads)
-        model = aside.submit(_load, bundle, args).result()
-        # A network's threads spin while they wait for the one that runs it: that one must not.
-        model.warm()
-        serve = aside.submit(_build, model).result()
-    return lambda: serve(listener, lambda: say("closed"))
+    serve(lambda: say("closed"))
 
 
 def _stand_back() -> None:
@@ -174,33 +163,20 @@ def _stand_back() -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
 
 
-def _verify(args: argparse.Namespace) -> "Bundle":
+def _prepare(args: argparse.Namespace, drain: Drain) -> Callable[[Callable[[], None]], None]:
+    """Do what takes time, and return what is left: to serve."""
     # Imported late, as all that follows: the parent, which takes its end from this module, needs
     # none of it, and a bundle that is refused is told at once.
     from bonexray.store import BundleStore
     from serving.signature import open_signed
 
-    bundle = open_signed(BundleStore(args.store), args.digest, args.trust)
-    importlib.import_module("bonexray.analysis")
-    return bundle
+    setup = read_setup(args)
+    bundle = open_signed(BundleStore(setup.store), args.digest, setup.trust)
+    from serving.endpoint import Endpoint
 
-
-def _load(bundle: "Bundle", args: argparse.Namespace) -> "BonexrayModel":
-    from serving.predictor import BonexrayModel
-
-    model = BonexrayModel(bundle, args.version, args.threads, shared=True)
-    model.load()
-    return model
-
-
-def _build(model: "BonexrayModel") -> Callable[[socket.socket, Callable[[], None]], None]:
-    from serving.drain import Drain
-    from serving.server import build_app, configured, rehearse, serve
-
-    drain = Drain()
-    app = build_app(model, drain)
-    rehearse(app)
-    return partial(serve, configured(app), drain)
+    endpoint = Endpoint(bundle, args.version, setup, drain, deaths=args.deaths)
+    http, metrics = socket.socket(fileno=args.http), socket.socket(fileno=args.metrics)
+    return endpoint.prepare(http, metrics, args.grpc)
 
 
 def _speaker() -> Callable[[str], None]:
@@ -215,10 +191,12 @@ def _speaker() -> Callable[[str], None]:
     return say
 
 
-def _watch_parent(told: threading.Event) -> None:
+def _watch_parent(told: threading.Event, drain: Drain) -> None:
     # Not sys.stdin, whose lock a thread that waits in it would hold beyond the process's end.
-    while os.read(0, 64):
-        told.set()
+    while words := os.read(0, 64):
+        drain.leaving = drain.leaving or b"leave" in words
+        if b"serve" in words:
+            told.set()
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(DRAIN_LIMIT_S)
     os._exit(1)

@@ -8,6 +8,7 @@ RequestError
   ├── TooLargeError        413  RESOURCE_EXHAUSTED
   ├── EncodingError        415  INVALID_ARGUMENT
   ├── BusyError            429  RESOURCE_EXHAUSTED
+  ├── ClientLeftError      499  CANCELLED
   ├── NotReadyError        503  UNAVAILABLE
   └── DeadlineError        504  DEADLINE_EXCEEDED
 """
@@ -88,6 +89,13 @@ class BusyError(RequestError):
     def headers(self) -> dict[str, str]:
         """RFC 9110, section 10.2.3: whole seconds."""
         return {"Retry-After": str(max(1, round(self.retry_after_s + 0.5)))}
+
+
+class ClientLeftError(RequestError):
+    """A client that did not wait for the end of its own request. The status is that of nginx."""
+
+    status = 499
+    grpc_code = "CANCELLED"
 
 
 class NotReadyError(RequestError):

@@ -7,9 +7,10 @@ from typing import Literal, Protocol
 
 from serving.oip.errors import BadRequestError, NotFoundError, NotReadyError
 from serving.oip.tensors import InferRequest, InferResponse, TensorSpec
+from serving.watch.request import Watch
 
-Kind = Literal["health", "read", "infer"]
-"""What a request wants: to know whether we are there, what we are, or an answer."""
+Kind = Literal["read", "infer"]
+"""What a request wants: to know what is served, or an answer. Whether we are there all may know."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,14 +31,15 @@ class Ask:
     """What the client itself allows, where the protocol tells."""
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Call:
     """A request that was let in."""
 
     client: str
     deadline_s: float
     """On the clock of `time.monotonic`."""
-    response_headers: dict[str, str]
+    watch: Watch
+    """Is told what happens to it."""
 
 
 class Gate(Protocol):

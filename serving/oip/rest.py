@@ -1,6 +1,7 @@
 """The protocol over HTTP: routes, bodies and errors."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -12,7 +13,14 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Message, Receive, Scope, Send
 
-from serving.oip.errors import EncodingError, NotReadyError, RequestError, TooLargeError
+from serving.oip.errors import (
+    ClientLeftError,
+    DeadlineError,
+    EncodingError,
+    NotReadyError,
+    RequestError,
+    TooLargeError,
+)
 from serving.oip.json_form import HEADER_LENGTH, read_request, write_response
 from serving.oip.model import Ask, Call, Gate, Kind, Model, Models
 from serving.oip.tensors import TensorSpec
@@ -21,7 +29,6 @@ Handler = Callable[[Request, Call], Awaitable[Response]]
 EXTENSIONS = ("binary_tensor_data",)
 DEFECT = "internal error; its cause is in the server's log"
 _DRAIN_S = 2.0
-_CLIENT_LEFT = 499
 
 
 class Rest:
@@ -31,38 +38,40 @@ class Rest:
         """Let requests through `gate`."""
         self._gate = gate
 
+    def health(self, path: str, handler: Callable[[Request], Awaitable[Response]]) -> Route:
+        """A route that everybody may ask at any time."""
+
+        async def answer(request: Request) -> Response:
+            try:
+                return await handler(request)
+            except RequestError as error:
+                return error_response(error)
+
+        return Route(path, answer, methods=["GET"])
+
     def route(self, path: str, kind: Kind, handler: Handler, method: str = "GET") -> Route:
         """A route to `handler`, which is called when the gate has let the request in."""
 
         async def answer(request: Request) -> Response:
-            length = request.headers.get("content-length")
-            ask = Ask(
-                kind=kind,
-                route=path,
-                protocol="rest",
-                headers=request.headers,
-                peer=request.client.host if request.client else "",
-                num_bytes=int(length) if length is not None else None,
-            )
-            call: Call | None = None
+            headers: dict[str, str] = {}
             try:
-                with self._gate.admit(ask) as call:
+                with self._gate.admit(_ask(request, kind, path)) as call:
+                    headers["traceparent"] = call.watch.trace.traceparent
                     response = await handler(request, call)
             except RequestError as error:
                 response = error_response(error)
-            except ClientDisconnect:
-                response = Response(status_code=_CLIENT_LEFT)
             except Exception:  # the gate has seen it; raised on, it would cost the connection
                 response = json_response({"error": DEFECT}, 500)
-            response.headers.update(call.response_headers if call else {})
+            response.headers.update(headers)
             return response
 
         return Route(path, answer, methods=[method])
 
-    async def body(self, request: Request) -> bytes:
+    async def body(self, request: Request, call: Call) -> bytes:
         """The whole body of a request.
 
         Raises:
+            DeadlineError: it did not arrive in time.
             EncodingError: it is compressed.
             TooLargeError: it is larger than what the gate lets in, by its header or by itself.
         """
@@ -75,12 +84,31 @@ class Rest:
         if int(request.headers.get("content-length", "0")) > limit:
             raise TooLargeError(message)
         chunks, size = [], 0
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > limit:
-                raise TooLargeError(message)
-            chunks.append(chunk)
+        try:
+            async with asyncio.timeout(call.deadline_s - time.monotonic()):
+                async for chunk in request.stream():
+                    size += len(chunk)
+                    if size > limit:
+                        raise TooLargeError(message)
+                    chunks.append(chunk)
+        except TimeoutError:
+            raise DeadlineError("the body did not arrive before the deadline") from None
+        except ClientDisconnect:
+            raise ClientLeftError("the client left") from None
+        call.watch.read(size)
         return b"".join(chunks)
+
+
+def _ask(request: Request, kind: Kind, path: str) -> Ask:
+    length = request.headers.get("content-length")
+    return Ask(
+        kind=kind,
+        route=path,
+        protocol="rest",
+        headers=request.headers,
+        peer=request.client.host if request.client else "",
+        num_bytes=int(length) if length is not None else None,
+    )
 
 
 def build_app(
@@ -103,12 +131,13 @@ def _routes(models: Models, gate: Gate, identity: dict[str, Any]) -> list[Route]
     rest = Rest(gate)
 
     def model_of(request: Request) -> Model:
-        return models.find(request.path_params["name"], request.path_params.get("version", ""))
+        path = request.path_params
+        return models.find(path["model_name"], path.get("model_version", ""))
 
-    async def live(_: Request, __: Call) -> Response:
+    async def live(_: Request) -> Response:
         return json_response({"live": True})
 
-    async def ready(_: Request, __: Call) -> Response:
+    async def ready(_: Request) -> Response:
         if not (gate.ready and models.ready):
             raise NotReadyError("the server is not ready")
         return json_response({"ready": True})
@@ -119,7 +148,7 @@ def _routes(models: Models, gate: Gate, identity: dict[str, Any]) -> list[Route]
     async def list_models(_: Request, __: Call) -> Response:
         return json_response({"models": models.names})
 
-    async def model_ready(request: Request, _: Call) -> Response:
+    async def model_ready(request: Request) -> Response:
         model = model_of(request)
         if not (gate.ready and model.ready):
             raise NotReadyError(f"model {model.name} is not ready")
@@ -130,30 +159,29 @@ def _routes(models: Models, gate: Gate, identity: dict[str, Any]) -> list[Route]
 
     async def infer(request: Request, call: Call) -> Response:
         model = model_of(request)
-        body = await rest.body(request)
+        body = await rest.body(request, call)
         asked = read_request(body, request.headers.get(HEADER_LENGTH), model.inputs)
         response = await models.infer(model, asked, call)
         envelope = {"model_name": model.name, "model_version": model.version, "id": asked.id}
+        writing_s = time.perf_counter()
         parts, head = write_response(response, envelope, asked, model.outputs)
+        call.watch.stage("respond", writing_s, time.perf_counter())
         if head is None:
             return Response(parts[0], media_type="application/json")
         headers = {HEADER_LENGTH: str(head)}
         return Response(b"".join(parts), headers=headers, media_type="application/octet-stream")
 
+    of_models = ("/v2/models/{model_name}", "/v2/models/{model_name}/versions/{model_version}")
     return [
-        rest.route("/v2/health/live", "health", live),
-        rest.route("/v2/health/ready", "health", ready),
+        rest.health("/", live),
+        rest.health("/v2/health/live", live),
+        rest.health("/v2/health/ready", ready),
         rest.route("/v2", "read", server),
+        rest.route("/v2/", "read", server),
         rest.route("/v2/models", "read", list_models),
-        *(
-            route
-            for base in ("/v2/models/{name}", "/v2/models/{name}/versions/{version}")
-            for route in (
-                rest.route(base, "read", metadata),
-                rest.route(f"{base}/ready", "health", model_ready),
-                rest.route(f"{base}/infer", "infer", infer, "POST"),
-            )
-        ),
+        *(rest.health(f"{path}/ready", model_ready) for path in of_models),
+        *(rest.route(path, "read", metadata) for path in of_models),
+        *(rest.route(f"{path}/infer", "infer", infer, "POST") for path in of_models),
     ]
 
 

@@ -1,15 +1,14 @@
 """The protocol over gRPC: messages, calls and errors. The messages are those of the KServe SDK."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import grpc
 import numpy as np
 from grpc.aio import ServicerContext
-from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
-from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceServicer
 
 from serving.oip.errors import BadRequestError, RequestError
+from serving.oip.messages import SERVICE, pb
 from serving.oip.model import Ask, Call, Gate, Kind, Model, Models
 from serving.oip.rest import DEFECT, EXTENSIONS, describe
 from serving.oip.tensors import (
@@ -39,8 +38,14 @@ _CONTENTS = {
 """The field that holds each datatype; FP16 has none and is sent raw."""
 
 
-class Servicer(GRPCInferenceServiceServicer):  # type: ignore[misc]  # kserve is not typed
-    """The six calls. Those that load and unload models answer UNIMPLEMENTED, as the base does."""
+_CALLS = (
+    "ServerLive", "ServerReady", "ModelReady", "ServerMetadata", "ModelMetadata", "ModelInfer"
+)  # fmt: skip
+"""All that is offered: what loads and unloads models is answered UNIMPLEMENTED."""
+
+
+class Servicer:
+    """The six calls."""
 
     def __init__(self, models: Models, gate: Gate, identity: Mapping[str, str]) -> None:
         """Answer for `models`, through `gate`, as the server of this `name` and `version`."""
@@ -48,30 +53,35 @@ class Servicer(GRPCInferenceServiceServicer):  # type: ignore[misc]  # kserve is
         self._gate = gate
         self._identity = identity
 
-    async def ServerLive(self, _: Any, context: ServicerContext) -> Any:
+    def handler(self) -> grpc.GenericRpcHandler:
+        """What a server of gRPC is given."""
+        return grpc.method_handlers_generic_handler(
+            SERVICE,
+            {
+                call: grpc.unary_unary_rpc_method_handler(
+                    getattr(self, call),
+                    request_deserializer=getattr(pb, f"{call}Request").FromString,
+                    response_serializer=getattr(pb, f"{call}Response").SerializeToString,
+                )
+                for call in _CALLS
+            },
+        )
+
+    async def ServerLive(self, _: Any, __: ServicerContext) -> Any:
         """Whether this process answers."""
+        return pb.ServerLiveResponse(live=True)
 
-        async def answer(_: Call) -> Any:
-            return pb.ServerLiveResponse(live=True)
-
-        return await self._answer("health", "ServerLive", context, answer)
-
-    async def ServerReady(self, _: Any, context: ServicerContext) -> Any:
+    async def ServerReady(self, _: Any, __: ServicerContext) -> Any:
         """Whether every model is ready and requests are taken."""
-
-        async def answer(_: Call) -> Any:
-            return pb.ServerReadyResponse(ready=self._gate.ready and self._models.ready)
-
-        return await self._answer("health", "ServerReady", context, answer)
+        return pb.ServerReadyResponse(ready=self._gate.ready and self._models.ready)
 
     async def ModelReady(self, request: Any, context: ServicerContext) -> Any:
         """Whether one model is ready."""
-
-        async def answer(_: Call) -> Any:
+        try:
             model = self._models.find(request.name, request.version)
-            return pb.ModelReadyResponse(ready=self._gate.ready and model.ready)
-
-        return await self._answer("health", "ModelReady", context, answer)
+        except RequestError as error:
+            await _abort(context, error)
+        return pb.ModelReadyResponse(ready=self._gate.ready and model.ready)
 
     async def ServerMetadata(self, _: Any, context: ServicerContext) -> Any:
         """Name, version and extensions."""
@@ -120,15 +130,20 @@ class Servicer(GRPCInferenceServiceServicer):  # type: ignore[misc]  # kserve is
         )
         try:
             with self._gate.admit(ask) as call:
-                response = await handler(call)
+                call.watch.read(num_bytes)
+                context.set_trailing_metadata((("traceparent", call.watch.trace.traceparent),))
+                return await handler(call)
         except RequestError as error:
-            code = grpc.StatusCode[error.grpc_code]
-            trailers = tuple((key.lower(), value) for key, value in error.headers().items())
-            await context.abort(code, str(error), trailers)
+            await _abort(context, error)
         except Exception:  # the gate has seen it; grpc would repeat its text to the client
             await context.abort(grpc.StatusCode.INTERNAL, DEFECT)
-        context.set_trailing_metadata(tuple(call.response_headers.items()))
-        return response
+            raise
+
+
+async def _abort(context: ServicerContext, error: RequestError) -> NoReturn:
+    trailers = tuple((key.lower(), value) for key, value in error.headers().items())
+    await context.abort(grpc.StatusCode[error.grpc_code], str(error), trailers)
+    raise AssertionError("abort raises")
 
 
 def read_request(message: Any) -> InferRequest:

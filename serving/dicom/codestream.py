@@ -1,0 +1,99 @@
+"""What a compressed frame's own header says of it, read before a decoder makes room for it."""
+
+import struct
+from dataclasses import dataclass
+
+from bonexray.errors import ImageError
+
+_J2K_START = b"\xff\x4f\xff\x51"
+_J2K_WITHIN = 512
+"""Some writers put the codestream into a JP2 file, whose boxes come first; in bytes."""
+_J2K_CODING, _J2K_DATA = 0x52, 0x90
+
+_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+# SOF0, SOF1 and SOF3 of ISO 10918-1, and SOF55 of JPEG-LS.
+_JPEG_FRAMES = {0xC0: "dct", 0xC1: "dct", 0xC3: "lossless", 0xF7: "jpegls"}
+_JPEG_END_WITHIN = 16
+"""Of the last bytes: fragments are padded."""
+_JPEG_SCAN = 0xDA
+
+
+@dataclass(frozen=True, kw_only=True)
+class Codestream:
+    """A compressed grey frame."""
+
+    data: bytes
+    """The codestream alone."""
+    kind: str
+    """`dct`, `lossless`, `jpegls` or `j2k`."""
+    rows: int
+    columns: int
+    bits: int
+    """Of a sample."""
+    signed: bool
+    halves: bool
+    """Whether it can be decoded at half its size."""
+
+
+def open_jpeg(frame: bytes) -> Codestream:
+    """Read the frame header of a JPEG or JPEG-LS codestream.
+
+    Raises:
+        ImageError: it is neither, cut short, progressive or not grey.
+    """
+    # Decoders fill with grey what is missing; only the end mark tells.
+    if not frame.startswith(_JPEG_START) or _JPEG_END not in frame[-_JPEG_END_WITHIN:]:
+        raise ImageError("PixelData: a JPEG frame that is cut short or none")
+    at = len(_JPEG_START)
+    try:
+        while (marker := frame[at + 1]) not in _JPEG_FRAMES:
+            if frame[at] != 0xFF or marker == _JPEG_SCAN:
+                break
+            at += 2 + struct.unpack_from(">H", frame, at + 2)[0] if marker != 0xFF else 1
+        kind = _JPEG_FRAMES[marker]
+        bits, rows, columns, components = struct.unpack_from(">BHHB", frame, at + 4)
+    except (IndexError, KeyError, struct.error) as error:
+        raise ImageError("PixelData: a JPEG frame without a header that we read") from error
+    if components != 1:
+        raise ImageError(f"PixelData: {components} components in a JPEG frame, expected 1")
+    return Codestream(
+        data=frame, kind=kind, rows=rows, columns=columns, bits=bits, signed=False, halves=False
+    )
+
+
+def open_j2k(frame: bytes) -> Codestream:
+    """Read the main header of a JPEG 2000 codestream (ISO 15444-1 annex A).
+
+    Raises:
+        ImageError: it is none, cut short or not grey.
+    """
+    start = frame.find(_J2K_START, 0, _J2K_WITHIN)
+    if start < 0:
+        raise ImageError("PixelData: a JPEG 2000 frame that does not start as one")
+    data = frame[start:]
+    try:
+        right, low, left, top = struct.unpack_from(">4I", data, 8)
+        components, depth = struct.unpack_from(">HB", data, 40)
+        levels = _j2k_levels(data)
+    except (IndexError, struct.error) as error:
+        raise ImageError("PixelData: a JPEG 2000 frame that is cut short") from error
+    if components != 1:
+        raise ImageError(f"PixelData: {components} components in a JPEG 2000 frame, expected 1")
+    return Codestream(
+        data=data,
+        kind="j2k",
+        rows=low - top,
+        columns=right - left,
+        bits=(depth & 0x7F) + 1,
+        signed=depth >= 0x80,
+        halves=levels > 0 and left == top == 0,
+    )
+
+
+def _j2k_levels(data: bytes) -> int:
+    at = 2
+    while (marker := data[at + 1]) != _J2K_DATA:
+        if marker == _J2K_CODING:
+            return data[at + 9]
+        at += 2 + struct.unpack_from(">H", data, at + 2)[0]
+    raise ImageError("PixelData: a JPEG 2000 frame without a coding style")

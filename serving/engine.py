@@ -1,0 +1,174 @@
+"""Views through decoder and network: one view is one job, on as many threads as there are cores.
+
+On a CPU each job runs the network on its own thread: threads of one network gain less than views
+beside each other, and spin while they wait. On a GPU jobs meet in batches.
+"""
+
+import asyncio
+import queue
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import onnxruntime as ort
+
+from bonexray.analysis import (
+    Floats32,
+    NetworkOutputs,
+    Precision,
+    choose_precision,
+    load_network,
+    run_network,
+    try_network,
+)
+from bonexray.bundle import OUTPUTS, Bundle
+from bonexray.images import normalise
+from serving.admission import Workload
+from serving.oip.errors import DeadlineError
+from serving.reading import DecodedView, decode_view
+from serving.studies import AskedView
+
+_MOST_IN_BATCH = 32
+_JOBS_PER_CORE_OF_A_GPU = 4
+"""They wait for their batch most of the time."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReadView:
+    """A view, and what the network says of it."""
+
+    decoded: DecodedView
+    outputs: NetworkOutputs | None
+    """Of this view alone; None when the network did not see it."""
+    waited_s: float
+    """From the request's arrival here to the job's begin."""
+    inferred_s: float
+    """That the network took."""
+
+
+class Engine:
+    """The network of one bundle, and the threads that read views with it."""
+
+    def __init__(self, bundle: Bundle, threads: int, precision: Precision, load: Workload) -> None:
+        """Open the network.
+
+        Args:
+            bundle: whose network it is.
+            threads: how many views are read at a time on a CPU.
+            precision: wished; `precision` is what this bundle and this CPU come to.
+            load: is told of every job.
+
+        Raises:
+            BundleError: the network cannot be run or does not keep the bundle's contract.
+        """
+        self.precision = choose_precision(bundle, precision)
+        self._bundle = bundle
+        self._load = load
+        session = load_network(bundle, 1, precision=self.precision)
+        try_network(session, bundle, precision=self.precision)
+        size = bundle.info.image.size
+        blank = run_network(session, np.zeros((1, 1, size, size), np.float32))
+        self.map_shape = blank.cams.shape[1:]
+        """(h, w) of the map of evidence."""
+        on_gpu = "CUDAExecutionProvider" in session.get_providers()
+        self._run = Batcher(session).run if on_gpu else partial(run_network, session)
+        self.jobs = threads * (_JOBS_PER_CORE_OF_A_GPU if on_gpu else 1)
+        self._pool = ThreadPoolExecutor(self.jobs, thread_name_prefix="view")
+
+    async def read(self, views: Sequence[AskedView], deadline_s: float) -> list[ReadView]:
+        """Read views side by side, in the order in which they are asked for.
+
+        Raises:
+            BadRequestError: the first of them that is no image.
+            DeadlineError: `deadline_s` (of `time.monotonic`) came before all were begun.
+        """
+        loop, asked_s = asyncio.get_running_loop(), time.monotonic()
+        self._load.add(len(views))
+        jobs = [
+            loop.run_in_executor(self._pool, self._job, view, number, asked_s, deadline_s)
+            for number, view in enumerate(views, start=1)
+        ]
+        found = await asyncio.gather(*jobs, return_exceptions=True)
+        for outcome in found:
+            if isinstance(outcome, BaseException):
+                raise outcome
+        return [outcome for outcome in found if isinstance(outcome, ReadView)]
+
+    def read_now(self, views: Sequence[AskedView]) -> list[ReadView]:
+        """As `read`, in this thread and without a deadline."""
+        self._load.add(len(views))
+        now_s = time.monotonic()
+        return [
+            self._job(view, number, now_s, float("inf"))
+            for number, view in enumerate(views, start=1)
+        ]
+
+    def _job(self, view: AskedView, number: int, asked_s: float, deadline_s: float) -> ReadView:
+        began_s = time.monotonic()
+        try:
+            if began_s > deadline_s:
+                raise DeadlineError("the deadline came before the views could be read")
+            decoded = decode_view(view, number, self._bundle.info.image.size)
+            inferring_s = time.monotonic()
+            outputs = None
+            if decoded.square is not None:
+                outputs = self._run(normalise(decoded.square[None], self._bundle.info.image))
+            return ReadView(
+                decoded=decoded,
+                outputs=outputs,
+                waited_s=began_s - asked_s,
+                inferred_s=time.monotonic() - inferring_s,
+            )
+        finally:
+            self._load.done(time.monotonic() - began_s)
+
+
+class Batcher:
+    """Runs what waits as one batch, as soon as the batch before is done.
+
+    No view waits for a batch to fill: while the network is busy, one gathers by itself.
+    """
+
+    def __init__(self, session: ort.InferenceSession) -> None:
+        """Begin to wait for views."""
+        self._session = session
+        self._waiting: queue.SimpleQueue[tuple[Floats32, Future[NetworkOutputs]]] = (
+            queue.SimpleQueue()
+        )
+        threading.Thread(target=self._work, name="batches", daemon=True).start()
+
+    def run(self, image: Floats32) -> NetworkOutputs:
+        """What the network says of one view, (1, 1, S, S), when its batch is done."""
+        answer: Future[NetworkOutputs] = Future()
+        self._waiting.put((image, answer))
+        return answer.result()
+
+    def _work(self) -> None:
+        while True:
+            batch = [self._waiting.get()]
+            while len(batch) < _MOST_IN_BATCH:
+                try:
+                    batch.append(self._waiting.get_nowait())
+                except queue.Empty:
+                    break
+            self._answer(batch)
+
+    def _answer(self, batch: list[tuple[Floats32, "Future[NetworkOutputs]"]]) -> None:
+        try:
+            images = np.concatenate([image for image, _ in batch])
+            arrays = self._session.run(OUTPUTS, {"image": images})
+        except Exception as error:  # whose it is, each caller is told
+            for _, answer in batch:
+                answer.set_exception(error)
+            return
+        for at, (_, answer) in enumerate(batch):
+            logits, part_logits, cams, embeddings = (array[at : at + 1] for array in arrays)
+            answer.set_result(
+                NetworkOutputs(
+                    logits=logits, part_logits=part_logits, cams=cams, embeddings=embeddings
+                )
+            )

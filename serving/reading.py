@@ -1,0 +1,78 @@
+"""The file of a view -> the square that the network sees, and what is known before it does.
+
+S is the side of the square, h x w that of the network's map.
+"""
+
+import hashlib
+import time
+from dataclasses import dataclass
+
+from PIL import Image
+
+from bonexray.errors import ImageError
+from bonexray.images import Pixels, fit, letterbox, open_image, to_grey
+from serving.dicom.reading import is_dicom, read_dicom
+from serving.dicom.refusal import ViewRefusedError
+from serving.oip.errors import BadRequestError
+from serving.studies import AskedView
+
+OTHER_PART = "other_part"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DecodedView:
+    """A view before the network."""
+
+    square: Pixels | None
+    """(S, S); None when the view is refused before the network sees it."""
+    shape: tuple[int, int]
+    """(height, width) of what the square shows, without its rim; (0, 0) when there is none."""
+    claimed_part: str
+    """By the request, else by the file; empty when neither says anything."""
+    refusal: str
+    """Empty when the network may see it."""
+    sha256: str
+    """Of the file."""
+    instance_uid: str
+    """Of a DICOM file; else empty."""
+    seconds: float
+    """That decoding took."""
+
+
+def decode_view(view: AskedView, number: int, size: int) -> DecodedView:
+    """Decode one view, whatever its format.
+
+    Args:
+        view: as it was sent.
+        number: in its request, from 1, for messages.
+        size: S.
+
+    Raises:
+        BadRequestError: it is no image that we accept. The message never repeats the file.
+    """
+    started_s = time.perf_counter()
+    data = bytes(view.data)
+    claimed, uid, refusal = view.claimed_part, "", ""
+    grey: Image.Image | None = None
+    try:
+        if is_dicom(data):
+            dicom = read_dicom(data, size)
+            grey, uid, claimed = dicom.grey, dicom.instance_uid, claimed or dicom.claimed_part
+        else:
+            grey = to_grey(open_image(data))
+    except ViewRefusedError as error:
+        refusal = error.code
+    except ImageError as error:
+        raise BadRequestError(f"view {number}: {error}") from error
+    if claimed == "other":  # the header's; a request can only claim a part that is known
+        refusal = refusal or OTHER_PART
+    fitted = fit(grey, size) if grey is not None and not refusal else None
+    return DecodedView(
+        square=None if fitted is None else letterbox(fitted, size),
+        shape=(0, 0) if fitted is None else (fitted.shape[0], fitted.shape[1]),
+        claimed_part=claimed,
+        refusal=refusal,
+        sha256=hashlib.sha256(data).hexdigest(),
+        instance_uid=uid,
+        seconds=time.perf_counter() - started_s,
+    )

@@ -1,0 +1,1 @@
+"""What the endpoint tells of itself: logs, metrics and traces. Knows no route and no model."""
