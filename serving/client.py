@@ -1,202 +1,144 @@
-"""Ask a running server about one study, and show the answer to a person.
+"""Ask a running server about studies, and show its answers to a person or to a script.
 
-python -m serving.client VIEW.png [VIEW.png ...] | STUDY_FOLDER [--url http://127.0.0.1:8080]
+python -m serving.client STUDY [STUDY ...] [--body-part XR_WRIST] [--overlay FOLDER] [--json]
 """
 
 import argparse
-import base64
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
-
-import httpx
 
 from bonexray.command import run_or_exit
-from bonexray.errors import BonexrayError, DataError
+from bonexray.errors import ConfigError
+from serving.answer_text import as_document, plain, render
+from serving.answers import StudyReading
+from serving.overlay import write_overlays
+from serving.remote import DEFAULT_URL, NoAnswerError, Server, ask
+from serving.study_files import StudyFiles, find_studies
 
-DEFAULT_URL = "http://127.0.0.1:8080"
-_INFER_PATH = "/v2/models/bonexray/infer"
-_OUTPUTS = (
-    "study_probability", "study_verdict", "view_probability", "view_body_part", "view_refusal",
-)  # fmt: skip
-_REFUSALS = {
-    "": "",
-    "unlike": "  not read: unlike the limb radiographs it learned from",
-    "other_part": "  not read: of another body part than it is said to show",
-}
-_TIMEOUT_S = 60
-_VIEW_SUFFIXES = (".png", ".jpg", ".jpeg")
-
-
-class NoAnswerError(BonexrayError):
-    """A server that cannot be reached, refuses the study, or is not ours."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ViewReading:
-    """What the server says of one view."""
-
-    probability: float
-    body_part: str
-    refusal: str
-    """Why it was not read; empty when it was."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StudyReading:
-    """What the server says of a study, and what it took."""
-
-    verdict: str
-    probability: float
-    negative_below: float
-    positive_from: float
-    views: tuple[ViewReading, ...]
-    model_version: str
-    bundle_digest: str
-    disclaimer: str
-    round_trip_ms: float
-    decode_ms: float
-    inference_ms: float
-
-
-def ask(url: str, views: Sequence[bytes], body_part: str | None = None) -> StudyReading:
-    """Send all views of one study, each a PNG or JPEG file.
-
-    Args:
-        url: of the server.
-        views: the files.
-        body_part: what the study is said to show, such as `XR_WRIST`.
-
-    Raises:
-        NoAnswerError: with the server's own words when it refused.
-    """
-    tensor = {
-        "name": "image",
-        "datatype": "BYTES",
-        "shape": [len(views)],
-        "parameters": {"content_type": "base64"},
-        "data": [base64.b64encode(view).decode("ascii") for view in views],
-    }
-    request = {"inputs": [tensor], "outputs": [{"name": name} for name in _OUTPUTS]}
-    if body_part is not None:
-        request["parameters"] = {"body_part": body_part}
-    try:
-        # No proxy from the environment: the views go to the server that was named, and no other.
-        with httpx.Client(timeout=_TIMEOUT_S, trust_env=False) as client:
-            started_s = time.perf_counter()
-            response = client.post(url.rstrip("/") + _INFER_PATH, json=request)
-            round_trip_ms = (time.perf_counter() - started_s) * 1000
-    except (httpx.TransportError, httpx.InvalidURL) as error:
-        raise NoAnswerError(f"{url}: no answer: {error}; is the server running?") from error
-    if not response.is_success:
-        raise NoAnswerError(f"{url}: refused ({response.status_code}): {_reason(response)}")
-    try:
-        return _read_answer(response.json(), round_trip_ms)
-    except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise NoAnswerError(f"{url}: the answer is not one of a bonexray server") from error
-
-
-def render(reading: StudyReading, names: Sequence[str], truth: str | None = None) -> str:
-    """The reading as plain text.
-
-    Args:
-        reading: what the server said.
-        names: what to call each view.
-        truth: the study's label, where it is known.
-    """
-    width = max(len("view"), *(len(name) for name in names))
-    rows = [
-        f"  {name:<{width}}  {view.body_part:<11}  {view.probability:8.3f}"
-        f"{_REFUSALS.get(view.refusal, f'  not read: {view.refusal}')}"
-        for name, view in zip(names, reading.views, strict=True)
-    ]
-    lines = [
-        f"verdict      {reading.verdict}",
-        *([f"labelled     {truth}"] if truth is not None else []),
-        f"abnormal     {reading.probability:.3f}  (negative below {reading.negative_below:.3f}, "
-        f"positive from {reading.positive_from:.3f})",
-        "",
-        f"  {'view':<{width}}  {'body part':<11}  abnormal",
-        *rows,
-        "",
-        f"model        version {reading.model_version}, bundle {reading.bundle_digest[:12]}",
-        f"time         {reading.round_trip_ms:.1f} ms round trip: {reading.decode_ms:.1f} ms to "
-        f"decode, {reading.inference_ms:.1f} ms in the network",
-        "",
-        reading.disclaimer,
-    ]
-    return "\n".join(lines)
-
-
-def find_views(places: Sequence[Path]) -> list[Path]:
-    """The views that a command line names: files, or one folder with all views of a study.
-
-    Raises:
-        DataError: a file is missing, or the folder holds no view.
-    """
-    if len(places) == 1 and places[0].is_dir():
-        found = [path for path in places[0].iterdir() if path.suffix.lower() in _VIEW_SUFFIXES]
-        # By length first, so that image10 follows image9. Hidden files are a Mac's metadata.
-        views = [path for path in found if not path.name.startswith(".")]
-        if not views:
-            raise DataError(f"{places[0]}: holds no PNG or JPEG")
-        return sorted(views, key=lambda path: (len(path.name), path.name))
-    for place in places:
-        if not place.is_file():
-            raise DataError(f"{place}: no such file; give views, or one folder of a study")
-    return list(places)
+TOKEN = "BONEXRAY_TOKEN"
+_MAX_VIEWS, _MAX_BYTES = 64, 60 * 2**20
+"""Of several studies in one request, within the server's defaults."""
+_OF_A_STUDY = (400, 413)
+"""Statuses that may be the fault of one study alone."""
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Parse the flags, ask and print."""
+    """Parse the flags, ask and show."""
     parser = argparse.ArgumentParser(
-        prog="python -m serving.client", description="Ask a running server about one study."
+        prog="python -m serving.client",
+        description="Ask a running server about studies.",
+        allow_abbrev=False,
     )
     parser.add_argument(
-        "views", type=Path, nargs="+", metavar="VIEW", help="the study's views, or its folder"
+        "studies",
+        type=Path,
+        nargs="+",
+        metavar="STUDY",
+        help="a folder with all views of one study; or views, which are one study together",
     )
-    parser.add_argument("--body-part", help="what it is said to show, such as XR_WRIST")
+    parser.add_argument("--body-part", default="", help="what all show, such as XR_WRIST")
+    parser.add_argument(
+        "--overlay", type=Path, metavar="FOLDER", help="write each view under its heatmap there"
+    )
+    parser.add_argument("--json", action="store_true", help="a line of JSON for each study")
     parser.add_argument("--url", default=DEFAULT_URL, help=f"the server, by default {DEFAULT_URL}")
-    args = parser.parse_args(argv)
-
-    def run() -> None:
-        views = find_views(args.views)
-        reading = ask(args.url, [view.read_bytes() for view in views], args.body_part)
-        print(render(reading, [view.name for view in views]))
-
-    run_or_exit("serving.client", run)
-
-
-def _read_answer(answer: dict[str, Any], round_trip_ms: float) -> StudyReading:
-    outputs = {output["name"]: output["data"] for output in answer["outputs"]}
-    said = answer["parameters"]
-    said_of_views = ("view_probability", "view_body_part", "view_refusal")
-    views = zip(*(outputs[name] for name in said_of_views), strict=True)
-    return StudyReading(
-        verdict=outputs["study_verdict"][0],
-        probability=outputs["study_probability"][0],
-        negative_below=said["negative_below"],
-        positive_from=said["positive_from"],
-        views=tuple(
-            ViewReading(probability=p, body_part=part, refusal=refusal)
-            for p, part, refusal in views
-        ),
-        model_version=said["model_version"],
-        bundle_digest=said["bundle_digest"],
-        disclaimer=said["disclaimer"],
-        round_trip_ms=round_trip_ms,
-        decode_ms=said["decode_ms"],
-        inference_ms=said["inference_ms"],
+    parser.add_argument(
+        "--token-file",
+        type=Path,
+        metavar="FILE",
+        help=f"holds a bearer token; by default the environment's {TOKEN}, if it is set",
     )
+    parser.add_argument(
+        "--ca", type=Path, metavar="FILE", help="PEM certificates to verify the server's with"
+    )
+    run_or_exit("serving.client", lambda: _run(parser.parse_args(argv)))
 
 
-def _reason(response: httpx.Response) -> str:
-    try:
-        return str(response.json()["error"])
-    except (ValueError, KeyError, TypeError):
-        return response.reason_phrase
+def _run(args: argparse.Namespace) -> None:
+    studies = find_studies(args.studies)
+    if args.overlay is not None:
+        _check_overlay(args.overlay, args.studies)
+    server = Server(url=args.url, token=_read_token(args.token_file), ca=args.ca)
+    refused = False
+    answers = ask_all(server, studies, args.body_part, args.overlay is not None)
+    for number, (study, views, answer) in enumerate(answers, start=1):
+        if isinstance(answer, NoAnswerError):
+            refused = True
+            which = f"{plain(study.name)}: " if len(studies) > 1 else ""
+            print(f"serving.client: {which}{answer}", file=sys.stderr)
+            continue
+        names = [view.name for view in study.views]
+        sheet = None
+        if args.overlay is not None:
+            alone = args.overlay if len(studies) == 1 else args.overlay / f"{number}-{study.name}"
+            sheet = write_overlays(alone, names, views, answer)
+        if args.json:
+            print(json.dumps(as_document(answer, study.name, names)), flush=True)
+            continue
+        heading = f"== {plain(study.name)} ==\n" if len(studies) > 1 else ""
+        pictures = "" if sheet is None else f"\npictures     {plain(str(sheet))}"
+        print(f"{heading}{render(answer, names)}{pictures}\n", flush=True)
+    if refused:
+        raise SystemExit(1)
+
+
+def ask_all(
+    server: Server, studies: Sequence[StudyFiles], body_part: str, with_heatmaps: bool
+) -> Iterator[tuple[StudyFiles, list[bytes], StudyReading | NoAnswerError]]:
+    """Ask about studies in one request where they fit into one, else one after the other.
+
+    Args:
+        server: to be asked.
+        studies: in whose order the answers come.
+        body_part: as of `ask`.
+        with_heatmaps: as of `ask`.
+
+    Yields:
+        Each study, its views' bytes, and the reading, or why this study alone is refused.
+
+    Raises:
+        NoAnswerError: the server refuses whatever the study, or cannot be reached.
+    """
+    if len(studies) == 1 or _fit(studies):
+        views = [[view.read_bytes() for view in study.views] for study in studies]
+        try:
+            readings = ask(server, views, body_part, with_heatmaps)
+        except NoAnswerError as error:
+            if error.status not in _OF_A_STUDY:
+                raise
+            if len(studies) == 1:
+                yield studies[0], views[0], error
+                return
+        else:
+            yield from zip(studies, views, readings, strict=True)
+            return
+    for study in studies:  # each by itself, which also shows whose fault a refusal is
+        yield from ask_all(server, [study], body_part, with_heatmaps)
+
+
+def _fit(studies: Sequence[StudyFiles]) -> bool:
+    num_views = sum(len(study.views) for study in studies)
+    return num_views <= _MAX_VIEWS and sum(study.num_bytes for study in studies) <= _MAX_BYTES
+
+
+def _read_token(file: Path | None) -> str:
+    if file is None:
+        token, where = os.environ.get(TOKEN, ""), TOKEN
+        if not token:
+            return ""
+    else:
+        token, where = file.read_text(errors="replace").strip(), str(file)
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise ConfigError(f"{where}: expected one token of visible ASCII characters")
+    return token
+
+
+def _check_overlay(folder: Path, places: Sequence[Path]) -> None:
+    if folder.resolve() in {place.resolve() for place in places}:
+        raise ConfigError(f"--overlay: {folder}: is a study; its pictures would become views of it")
 
 
 if __name__ == "__main__":

@@ -67,9 +67,11 @@ class Endpoint:
         self._max_body_bytes = config.max_body_mib * 2**20
         load = Workload(setup.threads)
         engine = Engine(bundle, setup.threads, config.precision, load)
-        model = StudyModel(bundle, version, engine, AuditLog(setup.audit), config.max_views)
-        model.warm()
-        self._models = Models([model])
+        self.model = StudyModel(
+            bundle, version, engine, AuditLog(setup.audit), config.max_views
+        )
+        self.model.warm()
+        self._models = Models([self.model])
         self._tls = Tls(setup.certificate, setup.key) if setup.certificate and setup.key else None
         admission = Admission(load, config.deadline_s / 2, _BODIES_HELD * self._max_body_bytes)
         self._metrics = Metrics(
@@ -140,7 +142,7 @@ class Endpoint:
 
     def _build_app(self) -> Starlette:
         rest = Rest(self._front)
-        more = [*v1_routes(rest, self._models), *api_routes(rest)]
+        more = [*v1_routes(rest, self._models), *api_routes()]
         return build_app(self._models, self._front, more, _IDENTITY)
 
 

@@ -1,8 +1,8 @@
 """The V1 protocol for clients that know no other: one instance is one study.
 
 https://kserve.github.io/website, V1 Inference Protocol. An instance is
-`{"views": [{"b64": ...}, ...], "body_part": "XR_WRIST"}`, or `{"b64": ...}` for a study of one view;
-its prediction holds the outputs of v2 by their names.
+`{"views": [{"b64": ...}, ...], "body_part": "XR_WRIST"}`, or `{"b64": ...}` for a study of one
+view; its prediction holds the outputs of v2 by their names.
 """
 
 import base64

@@ -4,7 +4,6 @@ import base64
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,11 +14,20 @@ import httpx
 import pytest
 from mlflow import MlflowClient
 
+from bonexray.serve_config import ServeConfig
 from bonexray.store import BundleStore, Champion
 from components import evaluate, register
 from serving import release
 from tests.servers import s3_server
-from tests.serving.live import Client, Command, wait_until
+from tests.serving.live import (
+    QUICK,
+    Client,
+    Command,
+    addresses_of,
+    complaints,
+    serve_command,
+    wait_until,
+)
 from tests.serving.object_store import BUCKET, bucket_at, signed_release
 from tests.small_bundle import add_signed, make_store, mean_network, write_bundle
 
@@ -27,6 +35,8 @@ from tests.small_bundle import add_signed, make_store, mean_network, write_bundl
 @dataclass(frozen=True, kw_only=True)
 class Server:
     url: str
+    grpc: str
+    metrics: str
     ready_line: str
     stderr: Path
     process: subprocess.Popen[str]
@@ -50,29 +60,33 @@ class Server:
         """Stop it by its process id: exit status, and what it printed after the ready line."""
         self.process.terminate()
         printed, _ = self.process.communicate(timeout=20)
-        return self.process.returncode, printed + self.stderr.read_text()
+        return self.process.returncode, printed + complaints(self.stderr.read_text())
 
 
 @pytest.fixture(scope="session")
 def start_server(
     tmp_path_factory: pytest.TempPathFactory, repository: Path, store: BundleStore
-) -> Iterator[Callable[[], Server]]:
+) -> Iterator[Callable[..., Server]]:
     """Starts a server of the store's champion; whatever was started is stopped at the end."""
     started: list[Server] = []
 
-    def start() -> Server:
-        stderr = tmp_path_factory.mktemp("server") / "stderr.txt"
-        command = [sys.executable, "-m", "serving", "--store", str(store.root), "--port", "0"]
+    def start(*flags: object, config: ServeConfig = QUICK) -> Server:
+        folder = tmp_path_factory.mktemp("server")
+        stderr = folder / "stderr.txt"
+        command = serve_command(store, "--audit", folder / "audit", *flags, config=config)
         with stderr.open("w") as file:
             process = subprocess.Popen(
                 command, cwd=repository, stdout=subprocess.PIPE, stderr=file, text=True
             )
         assert process.stdout is not None
         line = process.stdout.readline()
-        url = line.partition(" is ready on ")[2].partition(",")[0]
-        started.append(Server(url=url, ready_line=line, stderr=stderr, process=process))
-        assert url, stderr.read_text()
-        return started[-1]
+        assert " is ready on " in line, stderr.read_text()
+        url, grpc, metrics = addresses_of(line)
+        server = Server(
+            url=url, grpc=grpc, metrics=metrics, ready_line=line, stderr=stderr, process=process
+        )
+        started.append(server)
+        return server
 
     try:
         yield start
@@ -83,7 +97,7 @@ def start_server(
 
 
 @pytest.fixture(scope="session")
-def server(start_server: Callable[[], Server]) -> Server:
+def server(start_server: Callable[..., Server]) -> Server:
     return start_server()
 
 

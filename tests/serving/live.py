@@ -10,6 +10,7 @@ from itertools import groupby
 import httpx
 import psutil
 
+from bonexray.serve_config import ServeConfig
 from bonexray.store import CHAMPION_FILE, BundleStore, Champion
 from tests.small_bundle import draw_png
 
@@ -17,6 +18,27 @@ INFER = "/v2/models/bonexray/infer"
 VIEW = base64.b64encode(draw_png(60)).decode()
 STUDY = {"inputs": [{"name": "image", "datatype": "BYTES", "shape": [1], "data": [VIEW]}]}
 PATIENCE_S = 30
+QUICK = ServeConfig(
+    precision="int8",
+    max_body_mib=32,
+    max_views=16,
+    deadline_s=20,
+    lame_duck_s=0,
+    requests_per_minute=1_000_000,
+)
+ANY_PORTS = ("--port", "0", "--grpc-port", "0", "--metrics-port", "0")
+
+
+def serve_command(store, *flags, config=QUICK):
+    """`python -m serving` on free ports, which does not linger when it is told to stop."""
+    command = [sys.executable, "-m", "serving", "--store", str(store.root), *ANY_PORTS]
+    return [*command, "--params", config.model_dump_json(), *map(str, flags)]
+
+
+def complaints(stderr):
+    """What is not the log of a request that was answered."""
+    lines = stderr.splitlines(keepends=True)
+    return "".join(line for line in lines if '"level": "INFO"' not in line)
 
 
 def wait_until(condition, seconds=PATIENCE_S):
@@ -26,26 +48,31 @@ def wait_until(condition, seconds=PATIENCE_S):
         time.sleep(0.02)
 
 
+def addresses_of(ready_line):
+    """URL of REST, `host:port` of gRPC and URL of the metrics."""
+    _, _, told = ready_line.partition(" is ready on ")
+    url, grpc, metrics = told.split(", ")[:3]
+    return url, grpc.removeprefix("gRPC on "), metrics.removeprefix("metrics on ")
+
+
 class Command:
     """`python -m serving` on a store of its own, whose output goes to files."""
 
-    def __init__(self, folder, repository):
+    def __init__(self, folder, repository, config=QUICK):
         self.store = BundleStore(folder / "release")
         self.out, self.err = folder / "out.txt", folder / "err.txt"
-        command = [sys.executable, "-m", "serving", "--store", str(self.store.root), "--port", "0"]
+        command = serve_command(self.store, "--threads", "1", config=config)
         with self.out.open("w") as out, self.err.open("w") as err:
-            self.process = subprocess.Popen(
-                [*command, "--threads", "1"], cwd=repository, stdout=out, stderr=err
-            )
+            self.process = subprocess.Popen(command, cwd=repository, stdout=out, stderr=err)
         wait_until(lambda: " is ready on " in self.said() or self.process.poll() is not None)
         assert self.process.poll() is None, self.err.read_text()
-        self.url = self.said().partition(" is ready on ")[2].partition(",")[0]
+        self.url, self.grpc, self.metrics = addresses_of(self.said())
 
     def said(self):
         return self.out.read_text()
 
     def complained(self):
-        return self.err.read_text()
+        return complaints(self.err.read_text())
 
     def children(self):
         return psutil.Process(self.process.pid).children()

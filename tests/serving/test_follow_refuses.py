@@ -5,7 +5,6 @@ import pickle
 import re
 import shutil
 import subprocess
-import sys
 import time
 
 import pytest
@@ -15,7 +14,7 @@ from bonexray.bundle import MODEL_FILE
 from bonexray.sealed import MANIFEST_FILE
 from bonexray.store import CHAMPION_FILE, BundleStore
 from serving.signature import make_keys, sign_bundle
-from tests.serving.live import PATIENCE_S, wait_until
+from tests.serving.live import PATIENCE_S, serve_command, wait_until
 from tests.small_bundle import mean_network, write_bundle
 
 
@@ -126,7 +125,7 @@ def test_a_bad_first_champion_ends_the_command_and_is_never_ready(
     pointer = {"model_name": "bonexray", "version": "9", "digest": digest}
     (store.root / CHAMPION_FILE).write_text(json.dumps(pointer))
     ended = subprocess.run(
-        [sys.executable, "-m", "serving", "--store", str(store.root), "--port", "0"],
+        serve_command(store),
         cwd=repository,
         capture_output=True,
         text=True,

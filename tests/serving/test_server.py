@@ -1,11 +1,14 @@
 import base64
+import hashlib
 import json
 import re
+from io import BytesIO
 
 import httpx
 import numpy as np
 import onnxruntime
 import pytest
+from PIL import Image
 
 from bonexray.analysis import judge_study, open_network, read_views, run_network
 
@@ -24,30 +27,52 @@ def with_input(**fields):
 
 
 BAD_REQUESTS = {
-    "no inputs field": ({}, "inputs: "),
-    "inputs is text": ({"inputs": MARKER}, "inputs: "),
-    "no tensor": ({"inputs": []}, "inputs: 0 tensors"),
-    "two tensors": ({"inputs": [tensor(), tensor()]}, "inputs: 2 tensors"),
-    "no data field": ({"inputs": [{"name": "image"}]}, r"inputs\[0\]."),
-    "empty data": (with_input(data=[]), r"inputs\[0\].data: 0 views"),
-    "too many views": (
-        with_input(data=["AAAA"] * 17),
-        r"inputs\[0\].data: 17 views, expected 1 to 16",
+    "no inputs field": ({}, "inputs: expected a list of objects"),
+    "inputs is text": ({"inputs": MARKER}, "inputs: expected a list of objects"),
+    "no tensor": ({"inputs": []}, "inputs: no tensor 'image'"),
+    "two tensors of a name": (
+        {"inputs": [tensor(), tensor()]},
+        r"inputs\[1\].name: image a second time",
     ),
-    "another name": (with_input(name=MARKER), r"inputs\[0\].name"),
-    "another datatype": (with_input(datatype="FP32"), r"inputs\[0\].datatype"),
-    "a datatype the SDK refuses": (with_input(datatype="FP16", name=MARKER), "not a request"),
-    "a shape that is not the data's": (with_input(shape=[3]), r"inputs\[0\].shape: expected \[1\]"),
-    "a negative shape": (with_input(shape=[-1]), r"inputs\[0\].shape"),
-    "a shape of two dimensions": (with_input(shape=[1, 1]), r"inputs\[0\].shape"),
-    "another content type": (
-        with_input(parameters={"content_type": MARKER}),
-        r"inputs\[0\].parameters.content_type: expected 'base64'",
+    "no datatype": ({"inputs": [{"name": "image"}]}, r"inputs\[0\].datatype: expected a text"),
+    "no data field": (
+        {"inputs": [{"name": "image", "datatype": "BYTES", "shape": [1]}]},
+        r"inputs\[0\].data: expected a list",
+    ),
+    "empty data": (with_input(data=[]), "image: 0 views, expected 1 to 16"),
+    "too many views": (with_input(data=["AAAA"] * 17), "image: 17 views, expected 1 to 16"),
+    "another name": (
+        with_input(name=MARKER),
+        r"inputs\[0\].name: expected one of image, study, body_part",
+    ),
+    "another datatype": (
+        with_input(datatype="FP32", data=[1.0]),
+        r"inputs\[0\].datatype: expected BYTES",
+    ),
+    "a datatype that there is not": (
+        with_input(datatype=MARKER),
+        r"inputs\[0\].datatype: expected one of BOOL, ",
+    ),
+    "a shape that is not the data's": (
+        with_input(shape=[3]),
+        r"inputs\[0\]: 1 elements of data, expected 3 by its shape",
+    ),
+    "a negative shape": (with_input(shape=[-1]), r"inputs\[0\].shape: a negative length"),
+    "a shape of two dimensions": (with_input(shape=[1, 1]), r"inputs\[0\].shape: expected \[-1\]"),
+    "a shape beyond all measure": (
+        with_input(shape=[2**62, 2**62]),
+        r"inputs\[0\].shape: more than 2,147,483,647 elements",
     ),
     "a parameter that is a list": (with_input(parameters={MARKER: []}), r"inputs\[0\].parameters"),
-    "a view that is a number": (with_input(data=["AAAA", 7]), "view 2: not base64"),
-    "a view that is not base64": (with_input(data=[MARKER]), "view 1: not base64"),
-    "a view that is not ASCII": (with_input(data=["é" + MARKER]), "view 1: not base64"),
+    "a view that is a number": (
+        with_input(data=["AAAA", 7]),
+        r"inputs\[0\].data\[1\]: not base64",
+    ),
+    "a view that is not base64": (with_input(data=[MARKER]), r"inputs\[0\].data\[0\]: not base64"),
+    "a view that is not ASCII": (
+        with_input(data=["é" + MARKER]),
+        r"inputs\[0\].data\[0\]: not base64",
+    ),
     "text in place of an image": (with_input(data=[TEXT]), "view 1: .* neither PNG nor JPEG"),
     "a body part that there is not": (
         {"inputs": [tensor()], "parameters": {"body_part": MARKER}},
@@ -57,12 +82,37 @@ BAD_REQUESTS = {
         {"inputs": [tensor()], "parameters": {"body_part": 3}},
         "parameters.body_part: expected one of XR_ELBOW",
     ),
+    "two body parts for one study": (
+        {"inputs": [tensor(), tensor(name="body_part", data=["XR_HAND"] * 2)]},
+        "body_part: 2 body parts, expected one for each of 1 studies",
+    ),
+    "a study number for each but one": (
+        {"inputs": [tensor(data=["AAAA"] * 2), tensor(name="study", datatype="INT32", data=[0])]},
+        "study: expected the number of each view's study, 2 numbers from 0 on",
+    ),
+    "a study number that is left out": (
+        {
+            "inputs": [
+                tensor(data=["AAAA"] * 2),
+                tensor(name="study", datatype="INT32", data=[0, 2]),
+            ]
+        },
+        "study: expected the number of each view's study, 2 numbers from 0 on",
+    ),
+    "no time": (
+        {"inputs": [tensor()], "parameters": {"timeout": 0}},
+        "parameters.timeout: expected a number of microseconds above 0",
+    ),
     "an unknown output": (
         {"inputs": [tensor()], "outputs": [{"name": MARKER}]},
         r"outputs\[0\].name: expected one of study_probability",
     ),
-    "a list": ([MARKER], "body: "),
-    "a text": (MARKER, "body: expected JSON"),
+    "an output named twice": (
+        {"inputs": [tensor()], "outputs": [{"name": "view_cam"}] * 2},
+        "outputs: one is named a second time",
+    ),
+    "a list": ([MARKER], "body: not a JSON object"),
+    "a text": (MARKER, "body: not a JSON object"),
 }
 
 
@@ -87,10 +137,10 @@ def test_the_ready_line_names_what_is_served(server, store):
 def test_the_metadata_names_version_and_tensors(server):
     metadata = server.get("/v2/models/bonexray").json()
     assert metadata["versions"] == ["3"]
-    assert metadata["inputs"] == [{"name": "image", "datatype": "BYTES", "shape": [-1]}]
+    assert metadata["inputs"][0] == {"name": "image", "datatype": "BYTES", "shape": [-1]}
     names = [output["name"] for output in metadata["outputs"]]
     assert names[:2] == ["study_probability", "study_verdict"]
-    assert server.get("/v2").json()["extensions"] == []
+    assert server.get("/v2").json()["extensions"] == ["binary_tensor_data"]
 
 
 def test_the_served_probability_is_the_pure_functions_and_the_networks(server, store, png):
@@ -148,7 +198,8 @@ def test_an_answer_says_where_it_comes_from_and_what_it_took(server, store, png)
     assert re.fullmatch(rf"{said['bundle_digest'][:16]}-[0-9a-f]{{32}}", said["answer_id"])
     assert (said["negative_below"], said["positive_from"]) == (0.4, 0.6)
     assert said["disclaimer"].startswith("Research use only; not a medical device.")
-    assert 0 < said["decode_ms"] + said["inference_ms"] <= said["total_ms"]
+    assert 0 < said["decode_ms"] + said["infer_ms"] <= said["total_ms"]
+    assert (said["precision"], said["preprocessing"]) == ("fp32", 1)
 
 
 def test_no_two_answers_have_the_same_name(server, png):
@@ -158,12 +209,16 @@ def test_no_two_answers_have_the_same_name(server, png):
 
 def test_studies_are_counted_for_prometheus(server, png):
     server.infer(png(60))
-    assert 'request_predict_seconds_count{model_name="bonexray"}' in server.get("/metrics").text
+    told = httpx.get(server.metrics, trust_env=False).text
+    assert 'bonexray_verdicts_total{verdict="negative"}' in told
+    assert server.get("/metrics").status_code == 404  # a port of its own
 
 
 def test_only_the_outputs_that_were_asked_for_are_sent(server, png):
-    wanted = [{"name": "study_verdict", "parameters": {"binary_data": True}}]
-    assert list(outputs_of(server.infer(png(60), outputs=wanted))) == ["study_verdict"]
+    wanted = [{"name": "view_sha256"}, {"name": "study_verdict"}]
+    outputs = outputs_of(server.infer(png(60), outputs=wanted))
+    assert list(outputs) == ["view_sha256", "study_verdict"]
+    assert outputs["view_sha256"]["data"] == [hashlib.sha256(png(60)).hexdigest()]
 
 
 def test_a_request_in_the_dress_of_a_cloud_event_gets_a_plain_answer(server, png):
@@ -191,37 +246,81 @@ def test_a_truncated_png_is_told_by_its_number(server, png):
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (b'{"inputs": [', "body: not JSON"),
-        (b"", "body: field required"),
-        (b'"\xff"', "There was an error parsing the body"),
-        (b"[" * 100_000, "There was an error parsing the body"),
+        (b'{"inputs": [', "body: not JSON, at character 12"),
+        (b"", "body: not JSON, at character 0"),
+        (b'"\xff"', "body: not JSON"),
+        (b"[" * 9_000, "body: not JSON"),
+        (b"[" * 100_000, "body: more than 1,000,000 values or 10,000 lists"),
+        (b'{"a": [' + b"0," * 1_000_001 + b"0]}", "body: more than 1,000,000 values"),
     ],
 )
 def test_a_body_that_is_not_json_is_told(server, content, sentence):
-    response = server.post(INFER, content=content, headers={"Content-Type": "application/json"})
+    response = server.post(INFER, content=content)
     assert response.status_code == 400
     assert sentence in error_of(response)
 
 
-def test_a_body_that_is_not_called_json_is_told(server):
-    response = server.post(INFER, content=b"{}", headers={"Content-Type": "text/plain"})
-    assert response.status_code == 400
-    assert "Content-Type: application/json" in error_of(response)
+def test_a_view_can_be_sent_as_the_bytes_that_it_is(server, png):
+    view = png(60)
+    blob = len(view).to_bytes(4, "little") + view
+    head = {"name": "image", "datatype": "BYTES", "shape": [1]}
+    head |= {"parameters": {"binary_data_size": len(blob)}}
+    wanted = {"name": "study_probability", "parameters": {"binary_data": True}}
+    text = json.dumps({"inputs": [head], "outputs": [wanted]}).encode()
+    length = {"Inference-Header-Content-Length": str(len(text))}
+    response = server.post(INFER, content=text + blob, headers=length)
+    told = response.content[int(response.headers["Inference-Header-Content-Length"]) :]
+    as_json = outputs_of(server.infer(view))["study_probability"]["data"]
+    assert np.frombuffer(told, "<f8").tolist() == as_json
 
 
-def test_binary_tensors_are_told_to_come_as_json(server, png):
-    head = json.dumps(with_input(parameters={"binary_data_size": 4})).encode()
-    for content_type in ("application/json", "application/octet-stream"):
-        response = server.post(
-            INFER,
-            content=head + png(60),
-            headers={
-                "Inference-Header-Content-Length": str(len(head)),
-                "Content-Type": content_type,
-            },
-        )
-        assert response.status_code == 400
-        assert "send JSON, with each view as base64" in error_of(response)
+def test_several_studies_are_read_as_if_each_had_been_sent_alone(server, png):
+    views, study_of = [png(60), png(200), png(100), png(90)], [1, 0, 1, 2]
+    parts = ["XR_WRIST", "", "XR_ELBOW"]
+    tensors = [
+        tensor(data=[base64.b64encode(view).decode() for view in views]),
+        tensor(name="study", datatype="INT32", data=study_of),
+        tensor(name="body_part", data=parts),
+    ]
+    together = outputs_of(server.post(INFER, json={"inputs": tensors}))
+    for study, part in enumerate(parts):
+        own = [at for at, owner in enumerate(study_of) if owner == study]
+        claim = {"parameters": {"body_part": part}} if part else {}
+        alone = outputs_of(server.infer(*(views[at] for at in own), **claim))
+        for name, output in alone.items():
+            rows = np.array(together[name]["data"]).reshape(together[name]["shape"])
+            expected = np.array(output["data"]).reshape(output["shape"])
+            mine = rows[study : study + 1] if name.startswith("study_") else rows[own]
+            assert np.array_equal(mine, expected), name
+
+
+def test_a_study_is_told_at_both_operating_points(server, png):
+    for level, verdict, category in [
+        (60, "negative", ["negative", "negative"]),
+        (127, "doubtful", ["positive", "negative"]),
+        (200, "positive", ["positive", "positive"]),
+        (255, "not_analysed", ["not_analysed", "not_analysed"]),
+    ]:
+        told = outputs_of(server.infer(png(level)))
+        assert told["study_verdict"]["data"] == [verdict]
+        assert told["study_category"]["data"] == category
+        assert told["study_refusal"]["data"] == ["unlike" if level == 255 else ""]
+
+
+def test_a_heatmap_is_a_picture_with_the_views_aspect_and_comes_on_request_only(server):
+    file = BytesIO()
+    Image.new("L", (120, 60), 200).save(file, "PNG")
+    assert "view_heatmap" not in outputs_of(server.infer(file.getvalue()))
+    told = outputs_of(server.infer(file.getvalue(), outputs=[{"name": "view_heatmap"}]))
+    picture = Image.open(BytesIO(base64.b64decode(told["view_heatmap"]["data"][0])))
+    assert (picture.mode, picture.width / picture.height) == ("RGBA", 2)
+
+
+def test_an_answer_that_the_client_would_not_wait_for_is_not_made(server, png):
+    slow = [png(200, side_px=3000)] * 8
+    response = server.infer(*slow, parameters={"timeout": 1000})
+    assert response.status_code == 504
+    assert "the deadline came" in error_of(response)
 
 
 @pytest.mark.parametrize(
@@ -232,7 +331,9 @@ def test_binary_tensors_are_told_to_come_as_json(server, png):
         ("POST", "/v2/models/other/infer", 404),
         ("POST", "/v2/repository/models/bonexray/unload", 404),
         ("POST", "/v2/repository/models/bonexray/load", 404),
-        ("POST", "/v1/models/bonexray:predict", 404),
+        ("POST", "/v2/models/bonexray/versions/4/infer", 404),
+        ("GET", "/v2/models/bonexray/versions/4/ready", 404),
+        ("POST", "/v1/models/other:predict", 404),
         ("GET", "/v2/models/bonexray/infer", 405),
     ],
 )
