@@ -7,6 +7,9 @@ from pydantic import Field, model_validator
 from bonexray.section import DNS_LABEL, Positive, Section
 
 
+OPTIONAL_NAME = rf"^$|{DNS_LABEL}"
+
+
 class ClusterConfig(Section):
     """Where the champion stands on a cluster, and how it is given room there."""
 
@@ -27,6 +30,13 @@ class ClusterConfig(Section):
     cpu: Positive
     """Cores of each replica, and threads of its network."""
     memory_gib: Positive
+    audit_claim: Annotated[str, Field(pattern=OPTIONAL_NAME)]
+    """PersistentVolumeClaim that every answer is written down on, a folder for each pod; when empty
+    the records go with their pod."""
+    clients_secret: Annotated[str, Field(pattern=OPTIONAL_NAME)]
+    """Secret whose key `clients.json` lists who may ask; when empty everybody may."""
+    tls_secret: Annotated[str, Field(pattern=OPTIONAL_NAME)]
+    """Secret of the type `kubernetes.io/tls`; when empty the pods speak plain text."""
 
     @model_validator(mode="after")
     def _replicas_ascend(self) -> "ClusterConfig":

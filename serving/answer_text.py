@@ -1,10 +1,10 @@
 """An answer about a study, as text for a person and as a document for a script."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, get_args
 
 from bonexray.verdicts import NOT_ANALYSED
-from serving.answers import StudyReading, ViewReading
+from serving.answers import Origin, StudyReading, ViewReading
 from serving.dicom.refusal import DicomRefusal, ViewRefusedError
 
 _REFUSALS = {
@@ -43,26 +43,30 @@ def render(reading: StudyReading, names: Sequence[str], truth: str = "") -> str:
         truth: the study's label, where it is known.
     """
     origin = reading.origin
-    told = {
-        "verdict": reading.verdict.replace("_", " "),
-        "because": in_words(reading.refusal),
-        "labelled": truth,
-        "abnormal": f"{shown_probability(reading)}  (negative below "
-        f"{origin.negative_below:.3f}, positive from {origin.positive_from:.3f})",
-        "category": in_categories(reading),
-        "body part": reading.body_part,
-    }
-    origins = {
-        "model": f"version {origin.model_version}, bundle {origin.bundle_digest[:12]}, "
-        f"{origin.precision}",
-        "answer": f"{origin.answer_id}",
-        "": "python -m serving.release trace ANSWER_ID says where it comes from",
-        "time": f"{origin.round_trip_ms:.1f} ms round trip, {origin.total_ms:.1f} ms at the "
-        f"server: waiting {origin.queue_ms:.1f}, decoding {origin.decode_ms:.1f}, network "
-        f"{origin.infer_ms:.1f}",
-    }
+    told = (
+        ("verdict", reading.verdict.replace("_", " ")),
+        ("because", in_words(reading.refusal)),
+        ("labelled", truth),
+        ("abnormal", f"{shown_probability(reading)}  ({_thresholds(origin)})"),
+        ("category", in_categories(reading)),
+        ("body part", reading.body_part),
+    )
+    digest = origin.bundle_digest[:12]
+    came_from = (
+        ("model", f"version {origin.model_version}, bundle {digest}, {origin.precision}"),
+        ("answer", origin.answer_id),
+        ("", "python -m serving.release trace ANSWER_ID says where it comes from"),
+        ("time", f"{origin.round_trip_ms:.1f} ms round trip, {origin.total_ms:.1f} at the server"),
+        (
+            "",
+            f"{origin.queue_ms:.1f} waiting; summed over the views, {origin.decode_ms:.1f} decoding "
+            f"and {origin.infer_ms:.1f} in the network",
+        ),
+    )
     table = _table(reading.views, [plain(name) for name in names])
-    return "\n".join([*_labelled(told), "", *table, "", *_labelled(origins), "", origin.disclaimer])
+    return "\n".join(
+        [*_labelled(told), "", *table, "", *_labelled(came_from), "", origin.disclaimer]
+    )
 
 
 def in_categories(reading: StudyReading) -> str:
@@ -86,8 +90,12 @@ def as_document(reading: StudyReading, study: str, names: Sequence[str]) -> dict
     return {"study": study, **document, "views": [{"file": name, **view} for name, view in views]}
 
 
-def _labelled(texts: Mapping[str, str]) -> list[str]:
-    return [f"{label:<13}{text}" for label, text in texts.items() if text]
+def _thresholds(origin: Origin) -> str:
+    return f"negative below {origin.negative_below:.3f}, positive from {origin.positive_from:.3f}"
+
+
+def _labelled(pairs: Sequence[tuple[str, str]]) -> list[str]:
+    return [f"{label:<13}{text}" for label, text in pairs if text]
 
 
 def _table(views: Sequence[ViewReading], names: Sequence[str]) -> list[str]:

@@ -1,196 +1,128 @@
-"""What was answered, to whom, from which bytes: append-only files, each line holding a hash.
+"""Check the records of answers, and give an answer again from the same bytes.
 
-No pixels and no names: views are named by the SHA-256 of their files. A line is written before its
-answer is sent; an answer that cannot be written down is not given. There is a file a day, in one
-chain of hashes. Every process of a server appends to it, one after the other; servers on several
-machines have folders of their own.
+python -m serving.audit verify [--audit FOLDER]
+python -m serving.audit replay ANSWER_ID VIEW [VIEW ...] [--audit FOLDER] [--store FOLDER]
 """
 
-import fcntl
+import argparse
 import hashlib
-import os
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from bonexray.command import run_or_exit
+from bonexray.errors import LineageError, RecordsError
+from bonexray.images import PREPROCESSING
+from bonexray.store import BundleStore
+from serving.admission import Workload
+from serving.answer_records import AuditRecord, read_audit
+from serving.engine import Engine
+from serving.judging import judge
+from serving.studies import AskedStudies, AskedView, ToldStudy, ToldView
 
-from bonexray.errors import RecordsError
-
-AUDIT_FILES = "answers-*.jsonl"
-_LOCK_FILE = ".answers.lock"
-_NOTHING_BEFORE = "0" * 64
-_TAIL_BYTES = 1 << 20
-
-
-class AuditedView(BaseModel):
-    """One view of an answer."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    study: int
-    sha256: str
-    claimed_part: str
-    """By the request or by the file."""
-    seen_part: str
-    probability: float
-    refusal: str
+_TOLERANCE = 1e-6
 
 
-class AuditedStudy(BaseModel):
-    """One study of an answer."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    probability: float
-    verdict: str
-    refusal: str
-
-
-class Answered(BaseModel):
-    """One answer."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    answer_id: str
-    client: str
-    trace_id: str
-    model_version: str
-    bundle_digest: str
-    precision: str
-    preprocessing: int
-    studies: tuple[AuditedStudy, ...]
-    views: tuple[AuditedView, ...]
-
-
-class AuditRecord(Answered):
-    """An answer in its place in the file."""
-
-    at: str
-    """UTC, ISO 8601."""
-    number: int = Field(ge=1)
-    before: str
-    """SHA-256 of the line before."""
-
-
-class AuditLog:
-    """The audit files of a server, to write to."""
-
-    def __init__(self, folder: Path) -> None:
-        """Use `folder`, which is made where it is missing.
-
-        Raises:
-            RecordsError: it cannot be written to.
-        """
-        self._folder = folder
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(folder / _LOCK_FILE, os.O_CREAT | os.O_RDWR, 0o640)
-        except OSError as error:
-            raise RecordsError(f"{folder}: cannot be written to: {error.strerror}") from error
-        self._path: Path | None = None
-        self._handle = -1
-        self._size = 0
-        self._number, self._before = 0, _NOTHING_BEFORE
-
-    def append(self, answered: Answered) -> None:
-        """Write an answer down, whole or not at all.
-
-        Raises:
-            RecordsError: the last record is none.
-            OSError: the disk does not take it.
-        """
-        now = datetime.now(UTC)
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
-        try:
-            self._turn_to(self._folder / f"answers-{now:%Y-%m-%d}.jsonl")
-            record = AuditRecord(
-                **dict(answered),
-                at=now.isoformat(timespec="milliseconds"),
-                number=self._number + 1,
-                before=self._before,
-            )
-            line = record.model_dump_json().encode()
-            self._write(line + b"\n")
-            self._number, self._before = record.number, hashlib.sha256(line).hexdigest()
-        finally:
-            fcntl.flock(self._lock, fcntl.LOCK_UN)
-
-    def _turn_to(self, path: Path) -> None:
-        """Stand at the end of today's file, where another process may have written meanwhile."""
-        # The clock may go backwards: the chain goes on in the last file.
-        path = max([path, *self._folder.glob(AUDIT_FILES)])
-        if path != self._path:
-            if self._handle >= 0:
-                os.close(self._handle)
-            self._handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o640)
-            self._path, self._size = path, -1
-        size = os.fstat(self._handle).st_size
-        if size != self._size:
-            last = _last_line(self._handle, size)
-            self._size = os.fstat(self._handle).st_size
-            self._stand_behind(last or _last_line_before(path))
-
-    def _stand_behind(self, last: bytes) -> None:
-        if not last:
-            self._number, self._before = 0, _NOTHING_BEFORE
-            return
-        try:
-            self._number = AuditRecord.model_validate_json(last).number
-        except ValidationError as error:
-            raise RecordsError(f"{self._path}: its last line is no record of an answer") from error
-        self._before = hashlib.sha256(last).hexdigest()
-
-    def _write(self, line: bytes) -> None:
-        try:
-            if os.write(self._handle, line) != len(line):
-                raise OSError("the disk took a part of the record")
-        except OSError:
-            os.ftruncate(self._handle, self._size)
-            raise
-        self._size += len(line)
-
-
-def _last_line(handle: int, size: int) -> bytes:
-    """The last whole line; what a killed process left of one was never answered: it is cut off."""
-    begin = max(0, size - _TAIL_BYTES)
-    tail = os.pread(handle, size - begin, begin)
-    torn = len(tail) - (tail.rfind(b"\n") + 1)
-    if torn:
-        os.ftruncate(handle, size - torn)
-    return tail[: len(tail) - torn].rstrip(b"\n").rpartition(b"\n")[2]
-
-
-def _last_line_before(path: Path) -> bytes:
-    earlier = sorted(other for other in path.parent.glob(AUDIT_FILES) if other < path)
-    return earlier[-1].read_bytes().rstrip(b"\n").rpartition(b"\n")[2] if earlier else b""
-
-
-def read_audit(folder: Path) -> list[AuditRecord]:
-    """Every record of an audit folder, the chain verified from its first file that is left.
+def find_record(folder: Path, answer_id: str) -> AuditRecord:
+    """The record of one answer, after the whole chain was verified.
 
     Raises:
-        RecordsError: there is no file, or a line is torn, altered, missing or out of its place.
+        RecordsError: there is none, or the records are not as they were written.
     """
-    paths = sorted(folder.glob(AUDIT_FILES))
-    if not paths:
-        raise RecordsError(f"{folder}: holds no {AUDIT_FILES}")
-    records, before = list[AuditRecord](), ""
-    for path in paths:
-        lines = path.read_bytes().split(b"\n")
-        if lines.pop() != b"":
-            raise RecordsError(f"{path}, line {len(lines) + 1}: torn: it has no end")
-        for at, line in enumerate(lines, start=1):
-            try:
-                record = AuditRecord.model_validate_json(line)
-            except ValidationError as error:
-                raise RecordsError(f"{path}, line {at}: not a record of an answer") from error
-            # Files that were kept long enough may be gone, from the first on.
-            expected = records[-1].number + 1 if records else record.number
-            if record.number != expected or record.before != (before or record.before):
-                raise RecordsError(
-                    f"{path}, line {at}: it is not what followed the line before: a record was "
-                    "altered, left out or put in"
-                )
-            records.append(record)
-            before = hashlib.sha256(line).hexdigest()
-    return records
+    for record in read_audit(folder):
+        if record.answer_id == answer_id:
+            return record
+    raise RecordsError(f"{folder}: no answer {answer_id}")
+
+
+def replay(record: AuditRecord, views: Sequence[bytes], store: BundleStore) -> str:
+    """Read the same bytes with the same bundle, and compare what comes out.
+
+    Args:
+        record: of the answer.
+        views: the files of the request, in any order.
+        store: holds the bundle.
+
+    Returns:
+        What was compared, in a line.
+
+    Raises:
+        BundleError: the bundle is not in the store, or was altered.
+        LineageError: the files are others, or the answer is another.
+    """
+    by_digest = {hashlib.sha256(data).hexdigest(): data for data in views}
+    missing = [view.sha256[:12] for view in record.views if view.sha256 not in by_digest]
+    if missing:
+        raise LineageError(f"{record.answer_id}: no file given has the SHA-256 {missing[0]}...")
+    if record.preprocessing != PREPROCESSING:
+        raise LineageError(
+            f"{record.answer_id}: preprocessing {record.preprocessing}, this code has "
+            f"{PREPROCESSING}: check out the commit that answered"
+        )
+    bundle = store.open(record.bundle_digest)
+    engine = Engine(bundle, 1, record.precision, Workload(1))
+    if engine.precision != record.precision:
+        raise LineageError(
+            f"{record.answer_id}: was answered in {record.precision}, which this CPU does not do"
+        )
+    # A claim of the file's own is in the record, and is found again.
+    asked = AskedStudies(
+        views=tuple(
+            AskedView(data=by_digest[view.sha256], claimed_part=view.claimed_part)
+            for view in record.views
+        ),
+        study_of=tuple(view.study for view in record.views),
+    )
+    read = engine.read_now(asked.views)
+    studies, told = judge(asked, read, bundle, engine.map_shape, with_heatmaps=False)
+    _compare(record, studies, told)
+    first = record.studies[0]
+    return (
+        f"{record.answer_id}: {len(studies)} studies of {len(told)} views again told as on "
+        f"{record.at}: {first.verdict}, {first.probability:.6f}"
+    )
+
+
+def _compare(record: AuditRecord, studies: list[ToldStudy], views: list[ToldView]) -> None:
+    then = [(study.probability, study.refusal) for study in record.studies]
+    then += [(view.probability, view.refusal) for view in record.views]
+    now = [(study.probability, study.refusal) for study in studies]
+    now += [(view.probability, view.refusal) for view in views]
+    for (before, reason), (again, other) in zip(then, now, strict=True):
+        if abs(before - again) > _TOLERANCE or reason != other:
+            raise LineageError(
+                f"{record.answer_id}: told {before:.6f} {reason} then, {again:.6f} {other} now"
+            )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m serving.audit", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    verify = commands.add_parser("verify", help="check that no record was altered or left out")
+    again = commands.add_parser("replay", help="give an answer again from the same bytes")
+    again.add_argument("answer_id", metavar="ANSWER_ID")
+    again.add_argument("views", type=Path, nargs="+", metavar="VIEW", help="files of the request")
+    again.add_argument("--store", type=Path, default=Path("release"), help="holds the bundle")
+    for command in (verify, again):
+        command.add_argument(
+            "--audit", type=Path, default=Path("audit"), help="folder that the server wrote"
+        )
+    args = parser.parse_args(argv)
+
+    def run() -> None:
+        if args.command == "verify":
+            records = read_audit(args.audit)
+            print(
+                f"audit: {len(records)} answers from {records[0].at} to {records[-1].at}, "
+                "each followed by the next"
+            )
+            return
+        record = find_record(args.audit, args.answer_id)
+        views = [path.read_bytes() for path in args.views]
+        print(f"audit: {replay(record, views, BundleStore(args.store))}")
+
+    run_or_exit("audit", run)
+
+
+if __name__ == "__main__":
+    main()

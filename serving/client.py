@@ -71,16 +71,16 @@ def _run(args: argparse.Namespace) -> None:
             print(f"serving.client: {which}{answer}", file=sys.stderr)
             continue
         names = [view.name for view in study.views]
-        sheet = None
+        pictures = ""
         if args.overlay is not None:
-            alone = args.overlay if len(studies) == 1 else args.overlay / f"{number}-{study.name}"
-            sheet = write_overlays(alone, names, views, answer)
+            place = f"{number}-{Path(study.name).resolve().name}" if len(studies) > 1 else ""
+            sheet = write_overlays(args.overlay / place, names, views, answer)
+            pictures = f"pictures     {plain(str(sheet))}\n"
         if args.json:
             print(json.dumps(as_document(answer, study.name, names)), flush=True)
-            continue
-        heading = f"== {plain(study.name)} ==\n" if len(studies) > 1 else ""
-        pictures = "" if sheet is None else f"\npictures     {plain(str(sheet))}"
-        print(f"{heading}{render(answer, names)}{pictures}\n", flush=True)
+        else:
+            heading = f"== {plain(study.name)} ==\n" if len(studies) > 1 else ""
+            print(f"{heading}{render(answer, names)}\n{pictures}", flush=True)
     if refused:
         raise SystemExit(1)
 

@@ -16,6 +16,7 @@ from bonexray.artifacts import whole_file
 from bonexray.errors import ConfigError, RegistryError
 from bonexray.registry import GATE_SHA256_TAG, PACK_SHA256_TAG
 from bonexray.release_config import ReleaseConfig
+from bonexray.serve_config import ServeConfig
 from bonexray.store import BundleStore, Champion
 from serving.evidence import Evidence, read_evidence, render_difference, render_verdict
 from serving.manifests import render, write
@@ -33,15 +34,19 @@ Ask = Callable[[str], bool]
 class Board:
     """Who decides on the versions of one registered model, and where that shows."""
 
-    def __init__(self, registry: Registry, store: BundleStore, config: ReleaseConfig) -> None:
+    def __init__(
+        self, registry: Registry, store: BundleStore, config: ReleaseConfig, serve: ServeConfig
+    ) -> None:
         """Bring together what decisions are made of.
 
         Args:
             registry: holds the versions.
             store: where serving looks.
             config: the section `release`.
+            serve: the section `serve`.
         """
         self._registry, self._store, self._config = registry, store, config
+        self._serve = serve
         self.records = Records(store.root)
 
     def approve(self, wanted: str, *, by: str, reason: str, override: str, ask: Ask) -> Record:
@@ -176,7 +181,8 @@ class Board:
             moved = True
         if moved:
             self._store.set_champion(pointer)
-        write(self._store.root / MANIFESTS, render(pointer, self._config.cluster))
+        documents = render(pointer, self._config.cluster, self._serve)
+        write(self._store.root / MANIFESTS, documents)
         try:
             follows = self._registry.point(
                 champion.version, champion.previous_version, champion.signature

@@ -21,7 +21,8 @@ from typing import NoReturn
 
 from bonexray.command import run_or_exit
 from bonexray.errors import DataError
-from serving.client import NoAnswerError, ask, render
+from serving.answer_text import render
+from serving.remote import NoAnswerError, Server, ask
 
 _STUDIES_FILE = "valid_labeled_studies.csv"
 _START_LIMIT_S = 120
@@ -92,7 +93,8 @@ def running_server(store: Path, trust: Path | None = None) -> Iterator[str]:
     Raises:
         NoAnswerError: it ended before it was ready; the message holds its own.
     """
-    command = [sys.executable, "-m", "serving", "--store", str(store), "--port", "0"]
+    command = [sys.executable, "-m", "serving", "--store", str(store)]
+    command += ["--port", "0", "--grpc-port", "0", "--metrics-port", "0"]
     if trust is not None:
         command += ["--trust", str(trust)]
     with tempfile.TemporaryFile("w+", encoding="utf-8") as complaints:
@@ -122,7 +124,8 @@ def show(archive: Path, store: Path, trust: Path | None) -> None:
     with running_server(store, trust) as url:
         for study in studies:
             names = [name for name, _ in study.views]
-            reading = ask(url, [data for _, data in study.views], study.body_part)
+            views = [data for _, data in study.views]
+            (reading,) = ask(Server(url=url), [views], study.body_part)
             print(f"== {study.name} ==\n{render(reading, names, truth=study.label)}\n")
     print(_WHERE_THINGS_ARE.lstrip("\n"))
 

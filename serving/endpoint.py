@@ -14,8 +14,8 @@ from bonexray.bundle import Bundle
 from bonexray.errors import BundleError
 from serving import __version__
 from serving.admission import Admission, Workload
+from serving.answer_records import AuditLog
 from serving.apidoc import api_routes
-from serving.audit import AuditLog
 from serving.drain import DrainingServer, Farewell
 from serving.engine import Engine
 from serving.gate import Front
@@ -67,9 +67,7 @@ class Endpoint:
         self._max_body_bytes = config.max_body_mib * 2**20
         load = Workload(setup.threads)
         engine = Engine(bundle, setup.threads, config.precision, load)
-        self.model = StudyModel(
-            bundle, version, engine, AuditLog(setup.audit), config.max_views
-        )
+        self.model = StudyModel(bundle, version, engine, AuditLog(setup.audit), config.max_views)
         self.model.warm()
         self._models = Models([self.model])
         self._tls = Tls(setup.certificate, setup.key) if setup.certificate and setup.key else None

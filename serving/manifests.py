@@ -13,6 +13,7 @@ import yaml
 from bonexray.artifacts import whole_folder
 from bonexray.errors import ConfigError
 from bonexray.release_config import ClusterConfig
+from bonexray.serve_config import ServeConfig
 from bonexray.store import Champion
 from serving import pods
 
@@ -37,6 +38,7 @@ class Canary:
 def render(
     stable: Champion,
     cluster: ClusterConfig,
+    serve: ServeConfig,
     canary: Canary | None = None,
     standing: Document | None = None,
 ) -> list[Document]:
@@ -45,6 +47,7 @@ def render(
     Args:
         stable: the version that answers.
         cluster: where, and how much room it has.
+        serve: how it answers.
         canary: a version that gets a share of the requests.
         standing: the stable predictor as it is on the cluster, when it is to stay as it is.
 
@@ -59,7 +62,7 @@ def render(
         _service_account(cluster),
         _network_policy(cluster),
         _disruption_budget(cluster),
-        _service(stable, cluster, canary, standing),
+        _service(stable, cluster, serve, canary, standing),
     ]
 
 
@@ -110,7 +113,11 @@ def champion_of(predictor: Document) -> Champion:
 
 
 def _service(
-    stable: Champion, cluster: ClusterConfig, canary: Canary | None, standing: Document | None
+    stable: Champion,
+    cluster: ClusterConfig,
+    serve: ServeConfig,
+    canary: Canary | None,
+    standing: Document | None,
 ) -> Document:
     spec: Document = {
         "predictor": standing
@@ -123,7 +130,7 @@ def _service(
                 "type": "RollingUpdate",
                 "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1},
             },
-            **pods.pod(stable, cluster),
+            **pods.pod(stable, cluster, serve),
         }
     }
     if canary is not None:
@@ -133,7 +140,7 @@ def _service(
             "name": CANARY_NAME,
             "annotations": _annotations(canary.champion),
             "minReplicas": 1,
-            **pods.pod(canary.champion, cluster),
+            **pods.pod(canary.champion, cluster, serve),
         }
         spec["canary"] = [{"trafficPercent": canary.percent, "predictor": predictor}]
     # The share of a canary is KServe's own in the mode Standard alone, which is not its default.
@@ -153,7 +160,7 @@ def _service_account(cluster: ClusterConfig) -> Document:
 
 
 def _network_policy(cluster: ClusterConfig) -> Document:
-    """In: the cluster's pods, to the port that answers. Out: names and the object store alone.
+    """In: the cluster's pods, to the ports that answer. Out: names and the object store alone.
 
     Which namespace the gateway lives in is the cluster's affair, so any may ask; nothing outside
     can. Nor are the addresses of the name server (which may be the node's) and the object store
@@ -170,7 +177,7 @@ def _network_policy(cluster: ClusterConfig) -> Document:
             "ingress": [
                 {
                     "from": [{"namespaceSelector": {}}],
-                    "ports": [{"protocol": "TCP", "port": pods.PORT}],
+                    "ports": [{"protocol": "TCP", "port": port} for port in pods.PORTS.values()],
                 }
             ],
             "egress": [names, store] if cluster.store.startswith("s3://") else [],

@@ -98,8 +98,8 @@ def draw_sheet(pictures: Sequence[ViewPictures], reading: StudyReading) -> Image
     for number, view in enumerate(pictures):
         left = _GAP_PX + number % columns * across
         top = _HEAD_PX + number // columns * down
-        for place, picture in enumerate((view.grey, view.overlaid)):
-            _place(sheet, picture, left + place * (_SIDE_PX + 2), top)
+        _place(sheet, view.grey, "no picture", left, top)
+        _place(sheet, view.overlaid, "no heatmap", left + _SIDE_PX + 2, top)
         _write_caption(draw, view, left, top + _SIDE_PX + 6, pair_px)
     _write_foot(sheet, reading, size[1] - _FOOT_PX)
     return sheet
@@ -118,13 +118,17 @@ def _draw_view(name: str, data: bytes, reading: ViewReading) -> ViewPictures:
     return ViewPictures(name=name, reading=reading, grey=grey, overlaid=overlaid)
 
 
-def _place(sheet: Image.Image, picture: Image.Image | None, left: int, top: int) -> None:
+def _place(
+    sheet: Image.Image, picture: Image.Image | None, missing: str, left: int, top: int
+) -> None:
     sheet.paste(_FRAME, (left, top, left + _SIDE_PX, top + _SIDE_PX))
-    if picture is not None:
-        fitted = picture.resize(fitted_size(*picture.size, _SIDE_PX), Image.Resampling.LANCZOS)
-        sheet.paste(
-            fitted, (left + (_SIDE_PX - fitted.width) // 2, top + (_SIDE_PX - fitted.height) // 2)
-        )
+    middle = (left + _SIDE_PX // 2, top + _SIDE_PX // 2)
+    if picture is None:
+        font = ImageFont.load_default(13)
+        ImageDraw.Draw(sheet).text(middle, missing, _FAINT, font, anchor="mm")
+        return
+    fitted = picture.resize(fitted_size(*picture.size, _SIDE_PX), Image.Resampling.LANCZOS)
+    sheet.paste(fitted, (middle[0] - fitted.width // 2, middle[1] - fitted.height // 2))
 
 
 def _write_head(draw: ImageDraw.ImageDraw, reading: StudyReading) -> None:

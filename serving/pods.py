@@ -1,17 +1,24 @@
 """The pod of one version: what fetches its bundle, what serves it, and what neither may do."""
 
+import math
 from typing import Any
 
 from bonexray.release_config import ClusterConfig
+from bonexray.serve_config import ServeConfig
 from bonexray.store import Champion
 
-PORT = 8080
+PORTS = {"http": 8080, "grpc": 8081, "metrics": 8082}
 KEY = "release.pub"
 _USER = 10001
 _RELEASE = {"name": "release", "mountPath": "/release"}
 _TRUST = {"name": "trust", "mountPath": "/trust", "readOnly": True}
 _TMP = {"name": "tmp", "mountPath": "/tmp"}
 _SOURCE = {"name": "store", "mountPath": "/store", "readOnly": True}
+_AUDIT = {"name": "audit", "mountPath": "/audit"}
+_CLIENTS = {"name": "clients", "mountPath": "/clients", "readOnly": True}
+_TLS = {"name": "tls", "mountPath": "/tls", "readOnly": True}
+_MOST_DRAINING_S = 60
+"""What a pod takes, told to stop, after its lame-duck phase."""
 
 
 def selector(cluster: ClusterConfig) -> dict[str, str]:
@@ -19,13 +26,13 @@ def selector(cluster: ClusterConfig) -> dict[str, str]:
     return {"serving.kserve.io/inferenceservice": cluster.name, "component": "predictor"}
 
 
-def pod(champion: Champion, cluster: ClusterConfig) -> dict[str, Any]:
+def pod(champion: Champion, cluster: ClusterConfig, serve: ServeConfig) -> dict[str, Any]:
     """The fields of a pod that serves this version."""
     return {
         "serviceAccountName": cluster.name,
         "automountServiceAccountToken": False,
         # Between being told to stop and being stopped: requests that were accepted are answered.
-        "terminationGracePeriodSeconds": 60,
+        "terminationGracePeriodSeconds": _MOST_DRAINING_S + math.ceil(serve.lame_duck_s),
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": _USER,
@@ -43,7 +50,7 @@ def pod(champion: Champion, cluster: ClusterConfig) -> dict[str, Any]:
             }
         ],
         "initContainers": [_fetching(champion, cluster)],
-        "containers": [_serving(champion, cluster)],
+        "containers": [_serving(champion, cluster, serve)],
         "volumes": _volumes(cluster),
     }
 
@@ -78,7 +85,8 @@ def _fetching(champion: Champion, cluster: ClusterConfig) -> dict[str, Any]:
     return container
 
 
-def _serving(champion: Champion, cluster: ClusterConfig) -> dict[str, Any]:
+def _serving(champion: Champion, cluster: ClusterConfig, serve: ServeConfig) -> dict[str, Any]:
+    scheme = "HTTPS" if cluster.tls_secret else "HTTP"
     return {
         "name": "kserve-container",
         "image": cluster.image,
@@ -87,23 +95,34 @@ def _serving(champion: Champion, cluster: ClusterConfig) -> dict[str, Any]:
             *("--store", "/release"),
             *("--trust", f"/trust/{KEY}"),
             *("--host", "0.0.0.0"),
-            *("--port", str(PORT)),
             *("--threads", str(cluster.cpu)),
+            *("--params", serve.model_dump_json()),
+            *("--audit", "/audit/$(POD_NAME)"),  # one chain of records for each pod
+            *(("--clients", "/clients/clients.json") if cluster.clients_secret else ()),
+            *(("--certificate", "/tls/tls.crt") if cluster.tls_secret else ()),
+            *(("--key", "/tls/tls.key") if cluster.tls_secret else ()),
         ],
         "env": [
             {"name": "HOME", "value": "/tmp"},
+            {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
             {"name": "PROTOCOL", "value": "v2"},
             # For KServe alone, which lets no service without it have a canary.
             {"name": "STORAGE_URI", "value": f"{cluster.store}/bundles/{champion.digest}"},
         ],
-        "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
+        "ports": [
+            {"name": name, "containerPort": port, "protocol": "TCP"} for name, port in PORTS.items()
+        ],
         "resources": _resources(cluster),
         "securityContext": _confined(),
         # Two minutes to load and warm up, then restarted only when it answers nothing at all.
-        "startupProbe": _probe("/v2/health/ready", period_s=2, failures=60),
-        "readinessProbe": _probe("/v2/health/ready", period_s=5, failures=2),
-        "livenessProbe": _probe("/v2/health/live", period_s=10, failures=6),
-        "volumeMounts": [{**_RELEASE, "readOnly": True}, _TRUST, _TMP],
+        "startupProbe": _probe("/v2/health/ready", scheme, period_s=2, failures=60),
+        "readinessProbe": _probe("/v2/health/ready", scheme, period_s=2, failures=2),
+        "livenessProbe": _probe("/v2/health/live", scheme, period_s=10, failures=6),
+        "volumeMounts": [
+            *({**_RELEASE, "readOnly": True}, _TRUST, _TMP, _AUDIT),
+            *([_CLIENTS] if cluster.clients_secret else []),
+            *([_TLS] if cluster.tls_secret else []),
+        ],
     }
 
 
@@ -115,6 +134,14 @@ def _volumes(cluster: ClusterConfig) -> list[dict[str, Any]]:
         {"name": "trust", "configMap": {"name": cluster.trust_config_map, "items": items}},
         {"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}},
     ]
+    for name, secret in (("clients", cluster.clients_secret), ("tls", cluster.tls_secret)):
+        if secret:
+            volumes.append({"name": name, "secret": {"secretName": secret}})
+    if cluster.audit_claim:
+        kept = {"persistentVolumeClaim": {"claimName": cluster.audit_claim}}
+        volumes.append({"name": "audit", **kept})
+    else:
+        volumes.append({"name": "audit", "emptyDir": {"sizeLimit": "5Gi"}})
     if cluster.store.startswith("pvc://"):
         claim = cluster.store.removeprefix("pvc://").partition("/")[0]
         source = {"claimName": claim, "readOnly": True}
@@ -143,9 +170,9 @@ def _confined() -> dict[str, Any]:
     }
 
 
-def _probe(path: str, period_s: int, failures: int) -> dict[str, Any]:
+def _probe(path: str, scheme: str, period_s: int, failures: int) -> dict[str, Any]:
     return {
-        "httpGet": {"path": path, "port": PORT},
+        "httpGet": {"path": path, "port": PORTS["http"], "scheme": scheme},
         "periodSeconds": period_s,
         "timeoutSeconds": 5,
         "failureThreshold": failures,

@@ -7,29 +7,25 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 
-import numpy as np
 from PIL import Image
 
-from bonexray.analysis import NetworkOutputs, StudyAnswer, judge_study
 from bonexray.bundle import Bundle
 from bonexray.errors import BundleError, RecordsError
 from bonexray.images import PREPROCESSING
-from serving.audit import Answered, AuditedStudy, AuditedView, AuditLog
+from serving.answer_records import Answered, AuditedStudy, AuditedView, AuditLog
 from serving.engine import Engine, ReadView
-from serving.heatmap import draw_heatmap
+from serving.judging import judge
 from serving.oip.errors import BadRequestError, NotReadyError
 from serving.oip.model import Call, wanted_outputs
 from serving.oip.tensors import InferRequest, InferResponse, Parameters
 from serving.studies import (
     INPUTS,
-    NO_PROBABILITY,
     OUTPUTS,
     AskedStudies,
     AskedView,
     ToldStudy,
     ToldView,
     read_studies,
-    told_study,
     write_tensors,
 )
 
@@ -80,7 +76,7 @@ class StudyModel:
         asked = AskedStudies(views=(AskedView(data=grey_view(), claimed_part=""),), study_of=(0,))
         try:
             views = self._engine.read_now(asked.views)
-            self._judge(asked, views, with_heatmaps=True)
+            judge(asked, views, self._bundle, self._engine.map_shape, with_heatmaps=True)
         except ArithmeticError as error:
             raise BundleError(f"of a grey view: {error}") from error
         self.ready = True
@@ -111,7 +107,9 @@ class StudyModel:
     ) -> InferResponse:
         judging_s = time.perf_counter()
         names = wanted_outputs(request, self)
-        told_studies, told_views = self._judge(asked, views, _HEATMAP in names)
+        told_studies, told_views = judge(
+            asked, views, self._bundle, self._engine.map_shape, with_heatmaps=_HEATMAP in names
+        )
         answer_id = f"{self._bundle.digest[:16]}-{uuid.uuid4().hex}"
         self._write_down(answer_id, call, asked, told_studies, told_views)
         judged_s = time.perf_counter()
@@ -134,58 +132,6 @@ class StudyModel:
                 **{f"{name}_ms": round(s * 1000, 3) for name, s in stages_s.items()},
                 "total_ms": round((time.perf_counter() - arrived_s) * 1000, 3),
             },
-        )
-
-    def _judge(
-        self, asked: AskedStudies, views: Sequence[ReadView], with_heatmaps: bool
-    ) -> tuple[list[ToldStudy], list[ToldView]]:
-        """Studies out of their views: those that the network saw decide."""
-        told_studies: list[ToldStudy] = []
-        told_views: dict[int, ToldView] = {}
-        for study in range(asked.count):
-            own = [at for at, number in enumerate(asked.study_of) if number == study]
-            seen = [at for at in own if views[at].outputs is not None]
-            answer = self._judge_study([views[at] for at in seen]) if seen else None
-            for at in own:
-                place = seen.index(at) if at in seen else None
-                told_views[at] = self._told_view(views[at], answer, place, with_heatmaps)
-            refusals = [told_views[at].refusal for at in own]
-            told_studies.append(told_study(answer, refusals))
-        return told_studies, [told_views[at] for at in range(len(views))]
-
-    def _judge_study(self, views: Sequence[ReadView]) -> StudyAnswer:
-        outputs = [view.outputs for view in views if view.outputs is not None]
-        together = NetworkOutputs(
-            logits=np.concatenate([one.logits for one in outputs]),
-            part_logits=np.concatenate([one.part_logits for one in outputs]),
-            cams=np.concatenate([one.cams for one in outputs]),
-            embeddings=np.concatenate([one.embeddings for one in outputs]),
-        )
-        claimed = [view.decoded.claimed_part or None for view in views]
-        return judge_study(together, self._bundle, claimed)
-
-    def _told_view(
-        self, view: ReadView, answer: StudyAnswer | None, place: int | None, with_heatmap: bool
-    ) -> ToldView:
-        decoded, heatmap = view.decoded, b""
-        if answer is None or place is None:
-            probability, part, refusal = NO_PROBABILITY, "", decoded.refusal
-            cam = np.zeros(self._engine.map_shape, np.float32)
-        else:
-            probability = float(answer.view_probabilities[place])
-            part, refusal = answer.view_body_parts[place], answer.view_refusals[place]
-            cam = answer.view_cams[place]
-            if with_heatmap:
-                heatmap = draw_heatmap(cam, decoded.shape, self._bundle.info.image.size)
-        return ToldView(
-            probability=probability,
-            body_part=part,
-            claimed_part=decoded.claimed_part,
-            refusal=refusal,
-            sha256=decoded.sha256,
-            instance_uid=decoded.instance_uid,
-            cam=cam,
-            heatmap=heatmap,
         )
 
     def _write_down(

@@ -22,6 +22,7 @@ from bonexray.config import read_section
 from bonexray.errors import ConfigError
 from bonexray.registry import CANDIDATE
 from bonexray.release_config import ReleaseConfig
+from bonexray.serve_config import ServeConfig
 from bonexray.store import BundleStore
 from serving.decisions import Board, standing
 from serving.evidence import read_evidence, render_difference
@@ -122,7 +123,8 @@ def _run_with_settings(args: argparse.Namespace) -> None:
     if args.command == "trace":
         trace(registry, store, Path(config.trust), args.subject)
         return
-    board = Board(registry, store, config)
+    serve = read_section(str(args.params), ServeConfig)
+    board = Board(registry, store, config, serve)
     if args.command == "status":
         show_status(board, store)
         return
@@ -172,7 +174,10 @@ def _add_flags(command: argparse.ArgumentParser, name: str) -> None:
         command.add_argument("version", help=f"number, or an alias such as {CANDIDATE}")
     if name not in ("history", "diff", "rebuild"):
         command.add_argument(
-            "--params", type=Path, default=Path("params.yaml"), help="whose section release it is"
+            "--params",
+            type=Path,
+            default=Path("params.yaml"),
+            help="whose sections release and serve they are",
         )
     if name not in ("keys", "diff", "rebuild"):
         command.add_argument(

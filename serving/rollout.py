@@ -17,6 +17,7 @@ from bonexray.command import run_or_exit
 from bonexray.config import read_section
 from bonexray.errors import ClusterError, ConfigError, RegistryError
 from bonexray.release_config import ReleaseConfig
+from bonexray.serve_config import ServeConfig
 from bonexray.store import BundleStore, Champion
 from serving.cluster import Cluster, Document
 from serving.fetch import publish
@@ -27,9 +28,11 @@ from serving.signature import open_signed
 class Rollout:
     """The versions of one release folder, on one cluster."""
 
-    def __init__(self, config: ReleaseConfig, store: BundleStore, cluster: Cluster) -> None:
+    def __init__(
+        self, config: ReleaseConfig, serve: ServeConfig, store: BundleStore, cluster: Cluster
+    ) -> None:
         """Nothing is asked yet."""
-        self.config, self.store, self.cluster = config, store, cluster
+        self.config, self.serve, self.store, self.cluster = config, serve, store, cluster
         self.name = f"{config.cluster.name} in {config.cluster.namespace}"
 
     def start(self, percent: int) -> str:
@@ -107,7 +110,7 @@ class Rollout:
 
     def _apply(self, stable: Champion, canary: Canary | None, standing: Document | None) -> None:
         """Apply every object, the service last: what a killed run did before it changes nothing."""
-        *others, last = render(stable, self.config.cluster, canary, standing)
+        *others, last = render(stable, self.config.cluster, self.serve, canary, standing)
         for document in others:
             self.cluster.apply(document)
         live = self.cluster.apply(last)
@@ -180,13 +183,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     def run() -> None:
         config = read_section(str(args.params), ReleaseConfig)
+        serve = read_section(str(args.params), ServeConfig)
         store = BundleStore(args.store)
         if args.command == "render":
             champion = approved(config, store)
-            write(args.out, render(champion, config.cluster))
+            write(args.out, render(champion, config.cluster, serve))
             print(f"rollout: {told(champion)} -> {args.out}/")
             return
-        rollout = Rollout(config, store, Cluster(args.context, args.timeout))
+        rollout = Rollout(config, serve, store, Cluster(args.context, args.timeout))
         if args.command == "start":
             percent = config.cluster.canary_percent if args.percent is None else args.percent
             lines = [rollout.start(percent)]

@@ -22,7 +22,7 @@ class StudyFiles:
     """One study."""
 
     name: str
-    """Its folder's; empty when its views were named one by one."""
+    """Its folder as it was named; empty when its views were named one by one."""
     views: tuple[Path, ...]
     """One or more, in the order of the numbers in their names."""
 
@@ -46,7 +46,7 @@ def find_studies(places: Sequence[Path]) -> list[StudyFiles]:
             raise DataError(f"{place}: no such file or folder")
     folders = [place.is_dir() for place in places]
     if all(folders):
-        return [StudyFiles(name=place.resolve().name, views=_views_in(place)) for place in places]
+        return [StudyFiles(name=str(place), views=_views_in(place)) for place in places]
     if any(folders):
         raise DataError("both folders and files: expected folders of a study each, or its views")
     return [StudyFiles(name="", views=tuple(places))]

@@ -78,6 +78,7 @@ TINY: dict[str, Any] = {
         "sensitivity": 0.9,
         "specificity": 0.9,
         "refused_fraction": 0.02,
+        "int8_max_auroc_lost": 0.002,
         "gate": [
             {"figure": "test/study/auroc_low", "at_least": 0.0, "severity": "critical"},
             {"figure": "champion/lead_low", "at_least": -1.0, "severity": "critical"},
@@ -105,6 +106,14 @@ TINY: dict[str, Any] = {
         "deadline_hours": 2,
         "keep_days": 1,
     },
+    "serve": {
+        "precision": "int8",
+        "max_body_mib": 32,
+        "max_views": 16,
+        "deadline_s": 10,
+        "lame_duck_s": 0,
+        "requests_per_minute": 1_000_000,
+    },
     "release": {
         "approvers": ["A. Reader", "B. Reader"],
         "signing_key": "keys/release.key",
@@ -121,6 +130,9 @@ TINY: dict[str, Any] = {
             "max_replicas": 4,
             "cpu": 2,
             "memory_gib": 4,
+            "audit_claim": "",
+            "clients_secret": "",
+            "tls_secret": "",
         },
     },
 }

@@ -8,14 +8,16 @@ from bonexray.errors import ImageError
 _J2K_START = b"\xff\x4f\xff\x51"
 _J2K_WITHIN = 512
 """Some writers put the codestream into a JP2 file, whose boxes come first; in bytes."""
-_J2K_CODING, _J2K_DATA = 0x52, 0x90
+_J2K_CODING = 0x52
 
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
-# SOF0, SOF1 and SOF3 of ISO 10918-1, and SOF55 of JPEG-LS.
+# SOF0, SOF1 and SOF3 of ISO 10918-1, and SOF55 of ISO 14495-1.
 _JPEG_FRAMES = {0xC0: "dct", 0xC1: "dct", 0xC3: "lossless", 0xF7: "jpegls"}
 _JPEG_END_WITHIN = 16
 """Of the last bytes: fragments are padded."""
-_JPEG_SCAN = 0xDA
+# DHT, DQT, DRI, APP0 to APP15 and COM.
+_JPEG_SKIPPED = frozenset((0xC4, 0xDB, 0xDD, *range(0xE0, 0xF0), 0xFE))
+_MAX_SEGMENTS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,13 +46,9 @@ def open_jpeg(frame: bytes) -> Codestream:
     # Decoders fill with grey what is missing; only the end mark tells.
     if not frame.startswith(_JPEG_START) or _JPEG_END not in frame[-_JPEG_END_WITHIN:]:
         raise ImageError("PixelData: a JPEG frame that is cut short or none")
-    at = len(_JPEG_START)
     try:
-        while (marker := frame[at + 1]) not in _JPEG_FRAMES:
-            if frame[at] != 0xFF or marker == _JPEG_SCAN:
-                break
-            at += 2 + struct.unpack_from(">H", frame, at + 2)[0] if marker != 0xFF else 1
-        kind = _JPEG_FRAMES[marker]
+        at = _jpeg_header_at(frame)
+        kind = _JPEG_FRAMES[frame[at + 1]]
         bits, rows, columns, components = struct.unpack_from(">BHHB", frame, at + 4)
     except (IndexError, KeyError, struct.error) as error:
         raise ImageError("PixelData: a JPEG frame without a header that we read") from error
@@ -90,10 +88,20 @@ def open_j2k(frame: bytes) -> Codestream:
     )
 
 
+def _jpeg_header_at(frame: bytes) -> int:
+    """Where the first marker lies that is neither a table nor a remark."""
+    at = len(_JPEG_START)
+    for _ in range(_MAX_SEGMENTS):
+        if frame[at + 1] not in _JPEG_SKIPPED:
+            break
+        at += 2 + struct.unpack_from(">H", frame, at + 2)[0]
+    return at
+
+
 def _j2k_levels(data: bytes) -> int:
-    at = 2
-    while (marker := data[at + 1]) != _J2K_DATA:
-        if marker == _J2K_CODING:
+    at = len(_J2K_START) - 2
+    for _ in range(_MAX_SEGMENTS):
+        if data[at + 1] == _J2K_CODING:
             return data[at + 9]
         at += 2 + struct.unpack_from(">H", data, at + 2)[0]
     raise ImageError("PixelData: a JPEG 2000 frame without a coding style")

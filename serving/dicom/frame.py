@@ -189,7 +189,7 @@ def _doubled(half: Words) -> Words:
     sums = half.astype(np.uint32)
     for axis in (0, 1):
         sums = 3 * sums + sums.take(range(1, sums.shape[axis] + 1), axis, mode="clip")
-    means = ((sums + 8) >> 4).astype(half.dtype)
+    means: Words = ((sums + 8) >> 4).astype(half.dtype)  # type: ignore[assignment]  # as it was
     return means.repeat(2, axis=0).repeat(2, axis=1)
 
 

@@ -40,7 +40,7 @@ class _LookupTable:
 
 def says_window(header: Dataset) -> bool:
     """Whether the header says which values are shown: a lookup table, or a window of some width."""
-    return _item(header, "VOILUTSequence") is not None or _window(header) is not None
+    return _has_item(header, "VOILUTSequence") or _window(header) is not None
 
 
 def says_padding(header: Dataset) -> bool:
@@ -76,7 +76,7 @@ def grey_of(frame: Frame, header: Dataset) -> npt.NDArray[np.uint8]:
 
 
 def _modality(stored: Floats, header: Dataset) -> Floats:
-    table = _item(header, "ModalityLUTSequence")
+    table = _item(header, "ModalityLUTSequence", stored)
     if table is not None:
         return table.of(stored)
     slope, intercept = decimal(header, "RescaleSlope"), decimal(header, "RescaleIntercept")
@@ -84,7 +84,7 @@ def _modality(stored: Floats, header: Dataset) -> Floats:
 
 
 def _through_window(values: Floats, header: Dataset) -> Floats:
-    table, window = _item(header, "VOILUTSequence"), _window(header)
+    table, window = _item(header, "VOILUTSequence", values), _window(header)
     if table is not None:
         return table.of(values) * (255 / ((1 << table.bits) - 1))
     assert window is not None
@@ -130,26 +130,33 @@ def _is_padding(
     return inside
 
 
-def _item(header: Dataset, keyword: str) -> _LookupTable | None:
-    """The first table of a sequence; None where it has none."""
+def _has_item(header: Dataset, keyword: str) -> bool:
     items = header.get(keyword) or []
-    if not items or "LUTDescriptor" not in items[0] or "LUTData" not in items[0]:
+    return len(items) > 0 and "LUTDescriptor" in items[0] and "LUTData" in items[0]
+
+
+def _item(header: Dataset, keyword: str, inputs: Floats) -> _LookupTable | None:
+    """The first table of a sequence, which is for `inputs`; None where it has none."""
+    if not _has_item(header, keyword):
         return None
-    shape, data = _integers(items[0], "LUTDescriptor"), items[0]["LUTData"].value
+    item = header[keyword][0]
+    shape, data = _integers(item, "LUTDescriptor"), item["LUTData"].value
     if len(shape) != 3 or shape[2] not in range(8, 17):
         raise ImageError(f"{keyword}: LUTDescriptor, expected three numbers, the last 8 to 16")
-    number, bits = shape[0] % (1 << 16) or 1 << 16, shape[2]
-    little = header.original_encoding[1]
+    number, first, bits = shape[0] % (1 << 16) or 1 << 16, shape[1], shape[2]
+    implicit, little = header.original_encoding
+    if implicit and first >= 1 << 15 and inputs.min() < 0:
+        first -= 1 << 16  # such a file does not say whether it is signed: its input does
     if isinstance(data, bytes):
         words = np.frombuffer(data[: len(data) // 2 * 2], "<u2" if little else ">u2")
     else:
-        words = np.array(_integers(items[0], "LUTData"), np.int64)
+        words = np.array(_integers(item, "LUTData"), np.int64)
     words = words.astype("<u2")
     if bits == 8 and len(words) == (number + 1) // 2 < number:
         words = words.view(np.uint8).astype("<u2")  # two entries in a word
     if len(words) < number:
         raise ImageError(f"{keyword}: LUTData holds {len(words)} entries, expected {number}")
-    return _LookupTable(entries=words[:number], first=shape[1], bits=bits)
+    return _LookupTable(entries=words[:number], first=first, bits=bits)
 
 
 def _integers(dataset: Dataset, keyword: str) -> list[int]:

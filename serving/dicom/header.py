@@ -14,7 +14,6 @@ from io import BytesIO
 from pydicom import Dataset
 from pydicom.datadict import tag_for_keyword
 from pydicom.filereader import read_dataset
-from pydicom.tag import Tag
 
 from bonexray.errors import ImageError, TooManyPixelsError
 from bonexray.images import MAX_PIXELS
@@ -33,8 +32,8 @@ _KEYWORDS = """
     ModalityLUTSequence VOILUTSequence PresentationLUTShape
 """
 _TAGS = frozenset(tag_for_keyword(keyword) for keyword in _KEYWORDS.split())
-_MAX_VALUE_BYTES = 1 << 20
-"""The longest is a sequence of lookup tables, of at most 128 KiB each."""
+_MAX_HEADER_BYTES = 1 << 20
+"""Of these attributes. The longest are lookup tables, of at most 128 KiB each."""
 _MAX_ITEMS = 1000
 
 # Plain radiography: computed, digital, film scanned by a digitizer, and the still images of a
@@ -70,19 +69,18 @@ def parse_header(data: bytes, at: int, encoding: Encoding) -> tuple[Dataset, Ele
     Raises:
         ImageError: the bytes are no data set, or one beyond `elements.walk`'s limits.
     """
-    kept: list[bytes] = []
-    pixels = None
+    kept, pixels = bytearray(), None
     for element in walk(data, at, encoding):
         if element.tag == PIXEL_DATA:
             pixels = element
         elif element.tag in _TAGS:
-            if element.end - element.start > _MAX_VALUE_BYTES:
-                raise ImageError(f"{_name(element.tag)}: more than {_MAX_VALUE_BYTES:,} bytes")
-            kept.append(data[element.start : element.end])
+            if len(kept) + element.end - element.start > _MAX_HEADER_BYTES:
+                raise ImageError(f"a DICOM header of more than {_MAX_HEADER_BYTES:,} bytes")
+            kept += data[element.start : element.end]
     item = b"\xfe\xff\x00\xe0" if encoding.little else b"\xff\xfe\xe0\x00"
-    if sum(value.count(item) for value in kept) > _MAX_ITEMS:
+    if kept.count(item) > _MAX_ITEMS:
         raise ImageError(f"more than {_MAX_ITEMS:,} items in DICOM sequences")
-    header = read_dataset(BytesIO(b"".join(kept)), encoding.implicit, encoding.little)
+    header = read_dataset(BytesIO(kept), encoding.implicit, encoding.little)
     header.set_original_encoding(encoding.implicit, encoding.little)
     return header, pixels
 
@@ -183,7 +181,3 @@ def _first(header: Dataset, keyword: str) -> object:
     if isinstance(value, Iterable) and not isinstance(value, str | bytes):
         value = next(iter(value), None)
     return "" if value is None else value
-
-
-def _name(tag: int) -> str:
-    return str(Tag(tag))

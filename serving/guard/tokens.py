@@ -4,11 +4,14 @@ python -m serving.guard.tokens new --client NAME --scope infer [--scope read] [-
 """
 
 import argparse
+import fcntl
 import hashlib
 import hmac
+import os
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -134,14 +137,26 @@ def add_client(path: Path, entry: Client) -> None:
     """Append an entry to the file of clients, which is made if there is none.
 
     Raises:
-        ConfigError: the file cannot be used, or somebody else writes it now.
+        ConfigError: the file cannot be used.
+        OSError: its folder is not there, or nothing can be written to it.
     """
-    with whole_file(path) as partial:
+    with _folder_to_oneself(path.parent), whole_file(path) as partial:
         before = read_clients(path) if path.exists() else Clients()
         after = before.model_copy(update={"clients": (*before.clients, entry)})
         partial.write_text(after.model_dump_json(indent=2, exclude_none=True) + "\n")
         if path.exists():
             partial.chmod(path.stat().st_mode)
+
+
+@contextmanager
+def _folder_to_oneself(folder: Path) -> Iterator[None]:
+    """Wait for whoever else appends to a file in it, or one of two entries would be lost."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -7,7 +7,7 @@ nothing is searched for what must not leave: only what is listed here leaves.
 import math
 import re
 from collections.abc import Mapping
-from http import HTTPMethod
+from http import HTTPMethod, HTTPStatus
 
 import grpc
 
@@ -22,14 +22,14 @@ VERDICTS = ("negative", "doubtful", "positive", NOT_ANALYSED)
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _REST_ROUTES = (
     *("/", "/docs", "/openapi.json"),
-    *("/v2", "/v2/health/live", "/v2/health/ready", "/v2/models"),
-    "/v2/models/{name}",
-    "/v2/models/{name}/ready",
-    "/v2/models/{name}/infer",
-    "/v2/models/{name}/versions/{version}",
-    "/v2/models/{name}/versions/{version}/ready",
-    "/v2/models/{name}/versions/{version}/infer",
-    *("/v1/models", "/v1/models/{name}", "/v1/models/{name}:predict"),
+    *("/v2", "/v2/", "/v2/health/live", "/v2/health/ready", "/v2/models"),
+    "/v2/models/{model_name}",
+    "/v2/models/{model_name}/ready",
+    "/v2/models/{model_name}/infer",
+    "/v2/models/{model_name}/versions/{model_version}",
+    "/v2/models/{model_name}/versions/{model_version}/ready",
+    "/v2/models/{model_name}/versions/{model_version}/infer",
+    *("/v1/models", "/v1/models/{model_name}", "/v1/models/{model_name}:predict"),
 )
 _GRPC_ROUTES = (
     *("ServerLive", "ServerReady", "ModelReady", "ServerMetadata", "ModelMetadata", "ModelInfer"),
@@ -37,7 +37,15 @@ _GRPC_ROUTES = (
 )
 ROUTES = frozenset(_REST_ROUTES + _GRPC_ROUTES)
 """Templates of the paths and names of the gRPC methods that are offered; all else is `other`."""
-_STATUSES = frozenset(code.name for code in grpc.StatusCode)
+CLIENT_LEFT = 499
+"""In place of a status, when nobody waits for the answer any more."""
+_STATUSES = frozenset(
+    {
+        *(code.name for code in grpc.StatusCode),
+        *(str(status.value) for status in HTTPStatus),
+        str(CLIENT_LEFT),
+    }
+)
 
 CODE = re.compile(r"[a-z][a-z_]{0,39}")
 """Why a view or a request was refused, and what happened."""
@@ -47,16 +55,14 @@ _FORMS = {
     "trace_id": re.compile(r"[0-9a-f]{32}"),
     "span_id": re.compile(r"[0-9a-f]{16}"),
     "answer_id": re.compile(r"[0-9a-f]{16}-[0-9a-f]{32}"),
-    "client": re.compile(r"[A-Za-z0-9._:/@|-]{1,160}"),
+    "client": re.compile(r"[A-Za-z0-9._:/@|%-]{1,160}"),
     "version": re.compile(r"[A-Za-z0-9.]{1,32}"),
     "digest": re.compile(r"[0-9a-f]{12,64}"),
-    "precision": re.compile(r"[a-z0-9]{1,16}"),
-    "logger": re.compile(r"[A-Za-z0-9_.]{1,100}"),
-    "exception": re.compile(r"[A-Za-z0-9_]{1,60}"),
 }
 _CHOICES: dict[str, frozenset[str]] = {
     "level": frozenset(LEVELS),
     "protocol": frozenset(PROTOCOLS),
+    "precision": frozenset({"fp32", "fp16", "int8"}),
     "reason": frozenset(REASONS),
 }
 _NUMBERS = frozenset(
@@ -91,9 +97,7 @@ def route_of(route: str) -> str:
 
 def status_of(status: int | str) -> str:
     """An HTTP status or the name of a gRPC one as text; `other` if it is neither."""
-    if isinstance(status, int):
-        return str(status) if 100 <= status <= 599 else OTHER
-    return status if status in _STATUSES else OTHER
+    return str(status) if str(status) in _STATUSES else OTHER
 
 
 def _clean_one(name: str, value: object) -> str | int | float | None:

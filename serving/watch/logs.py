@@ -6,6 +6,7 @@ type of an exception and where it was raised are told, never its words.
 
 import json
 import logging
+import re
 import sys
 import threading
 import traceback
@@ -19,6 +20,7 @@ from bonexray.errors import ConfigError
 from serving.watch.fields import clean
 
 _OURS = logging.getLogger("serving.watch")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,99}")
 _MAX_FRAMES = 40
 _MAX_CAUSES = 8
 _MEANINGS: dict[type[BaseException], str] = {
@@ -95,7 +97,7 @@ class JsonLines(logging.Formatter):
         if record.name == _OURS.name:
             line |= clean(getattr(record, "told", {}))
         else:
-            line |= {"event": "library", **clean({"logger": record.name})}
+            line |= {"event": "library", "logger": _name(record.name)}
         error = record.exc_info[1] if record.exc_info else None
         if error is not None:
             line |= _of_exception(error)
@@ -136,7 +138,12 @@ def _frames(trace: TracebackType) -> list[str]:
 
 
 def _type_name(error: BaseException) -> str:
-    return str(clean({"exception": type(error).__name__}).get("exception", "unnamed"))
+    return _name(type(error).__name__)
+
+
+def _name(given: str) -> str:
+    """A name that a program gave, if it looks like one."""
+    return given if _NAME.fullmatch(given) else "unnamed"
 
 
 def _moment(seconds: float) -> str:

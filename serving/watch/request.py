@@ -17,7 +17,7 @@ _SERVERS_FAULT = {"INTERNAL", "UNKNOWN", "DATA_LOSS", "UNAVAILABLE", "DEADLINE_E
 
 
 class Watch:
-    """What is known of one request. Used by one thread at a time."""
+    """What is known of one request. Used by one thread at a time, until it is ended."""
 
     def __init__(
         self,
@@ -103,8 +103,9 @@ class Watch:
             self._metrics.stage("total", seconds)
         self.note(status=status, total_ms=_milliseconds(seconds), **self._counts)
         failed = status >= 500 if isinstance(status, int) else status in _SERVERS_FAULT
-        self.trace.end(self._fields, failed)
-        tell("request", logging.ERROR if failed else logging.INFO, **self._ids(), **self._fields)
+        fields = dict(self._fields)  # of a client that left, the answer may still be in the making
+        self.trace.end(fields, failed)
+        tell("request", logging.ERROR if failed else logging.INFO, **self._ids(), **fields)
 
     def _ids(self) -> dict[str, str]:
         return {"trace_id": self.trace.trace_id, "span_id": self.trace.span_id}

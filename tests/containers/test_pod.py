@@ -15,9 +15,10 @@ import httpx
 import pytest
 
 from bonexray.release_config import ClusterConfig
+from bonexray.serve_config import ServeConfig
 from bonexray.store import BundleStore
 from serving.fetch import publish
-from serving.pods import PORT, pod
+from serving.pods import PORTS, pod
 from tests.conftest import TINY
 from tests.containers.running import open_to_all, told, wait_for
 from tests.servers import s3_server
@@ -53,7 +54,8 @@ Spec = dict[str, Any]
 
 def rendered(team: BundleStore, store: str) -> Spec:
     cluster = ClusterConfig.model_validate(TINY["release"]["cluster"] | {"store": store})
-    return pod(champion(digest_of(team)), cluster)
+    serve = ServeConfig.model_validate(TINY["serve"])
+    return pod(champion(digest_of(team)), cluster, serve)
 
 
 def flags(spec: Spec, container: Spec, places: dict[str, Path]) -> list[str]:
@@ -63,12 +65,13 @@ def flags(spec: Spec, container: Spec, places: dict[str, Path]) -> list[str]:
     for field in container["securityContext"]:
         words += CONFINED[field]
     for mount in container["volumeMounts"]:
-        if mount["name"] == "tmp":
+        if mount["name"] in ("tmp", "audit"):
             words.append(f"--tmpfs={mount['mountPath']}:mode=1777")
             continue
         mode = "ro" if mount.get("readOnly") else "rw"
         words.append(f"--volume={places[mount['name']]}:{mount['mountPath']}:{mode}")
-    words += [f"--env={item['name']}={item['value']}" for item in container["env"]]
+    # What a node fills in itself is the pod's name.
+    words += [f"--env={item['name']}={item.get('value', 'pod')}" for item in container["env"]]
     if "envFrom" in container:  # the Secret with the store's keys
         words += [f"--env={name}={os.environ[name]}" for name in KEYS]
     limits = container["resources"]["limits"]
@@ -93,8 +96,8 @@ def run_pod(
         (first,), (second,) = spec["initContainers"], spec["containers"]
         started.append(start(image, spec, first, places, "--network=host"))
         assert told("wait", started[-1]) == "0", told("logs", started[-1])
-        started.append(start(image, spec, second, places, f"--publish=127.0.0.1:0:{PORT}"))
-        port = told("port", started[-1], str(PORT)).rpartition(":")[2]
+        started.append(start(image, spec, second, places, f"--publish=127.0.0.1:0:{PORTS['http']}"))
+        port = told("port", started[-1], str(PORTS["http"])).rpartition(":")[2]
         probe = second["startupProbe"]
         limit = time.monotonic() + probe["periodSeconds"] * probe["failureThreshold"]
         address = f"http://127.0.0.1:{port}"

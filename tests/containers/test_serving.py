@@ -39,6 +39,7 @@ def start(images: dict[str, str]) -> Iterator[Start]:
         mounts = [f"--volume={store}:/release:ro", f"--volume={trust}:/trust/release.pub:ro"]
         flags = [flag for flag in STRICT if flag != "--rm"]
         command = ["python", "-m", "serving", "--host", "0.0.0.0", "--store", "/release"]
+        command += ["--audit", "/tmp/audit"]
         done = subprocess.run(
             ["docker", "run", "--detach", *flags, *mounts, "--publish=127.0.0.1:0:8080",
              images["bonexray-serving"], *command, "--trust", "/trust/release.pub"],

@@ -7,8 +7,10 @@ import pytest
 import yaml
 from kubernetes import client
 
+from bonexray.config import read_section
 from bonexray.errors import ConfigError
 from bonexray.release_config import ClusterConfig
+from bonexray.serve_config import ServeConfig
 from bonexray.store import Champion
 from serving.manifests import Canary, champion_of, render, write
 from tests.conftest import TINY
@@ -17,6 +19,7 @@ from tests.serving.kubernetes_server import service_validator
 STABLE = Champion(model_name="bonexray", version="3", digest="3" * 64)
 NEXT = Champion(model_name="bonexray", version="4", digest="4" * 64)
 CANARY = Canary(champion=NEXT, percent=10)
+SERVE = ServeConfig.model_validate(TINY["serve"])
 TYPES = {
     "InferenceService": "V1beta1InferenceService",
     "NetworkPolicy": "V1NetworkPolicy",
@@ -30,7 +33,7 @@ def config(**fields: Any) -> ClusterConfig:
 
 
 def service(**fields: Any) -> dict[str, Any]:
-    return render(STABLE, config(**fields), CANARY)[-1]
+    return render(STABLE, config(**fields), SERVE, CANARY)[-1]
 
 
 def predictors(document: dict[str, Any]) -> list[dict[str, Any]]:
@@ -79,7 +82,7 @@ def test_the_service_is_one_as_published_and_an_unknown_field_is_not(
 
 @pytest.mark.parametrize("number", range(4))
 def test_each_object_comes_through_the_types_of_its_sdk_unchanged(number: int) -> None:
-    document = render(STABLE, config(store="pvc://claim/folder"), CANARY)[number]
+    document = render(STABLE, config(store="pvc://claim/folder"), SERVE, CANARY)[number]
     assert through_the_sdk(document) == document
     strange = {**document, "spec": {**document.get("spec", {}), "unheard": 1}}
     assert through_the_sdk(strange) != strange
@@ -98,7 +101,7 @@ def test_kserve_accepts_a_canary_and_adds_no_download_of_its_own() -> None:
     for predictor, champion in zip(predictors(service()), (STABLE, NEXT), strict=True):
         # What its validation and its pod webhook look at.
         assert [each["name"] for each in predictor["initContainers"]] == ["storage-initializer"]
-        environment = {each["name"]: each["value"] for each in predictor["containers"][0]["env"]}
+        environment = {each["name"]: each.get("value", "") for each in predictor["containers"][0]["env"]}
         assert environment["STORAGE_URI"] == f"s3://bonexray/release/bundles/{champion.digest}"
         assert environment["PROTOCOL"] == "v2"
     canary = predictors(service())[1]
@@ -130,14 +133,17 @@ def test_what_serves_cannot_alter_its_bundle_and_has_no_key_of_the_store() -> No
             writable = [
                 each["name"] for each in container["volumeMounts"] if "readOnly" not in each
             ]
-            assert writable == ["tmp"]
+            assert writable == ["tmp", "audit"]
             assert "store" not in {each["name"] for each in container["volumeMounts"]}
             assert "envFrom" not in container
 
 
+SECRETS = {"audit_claim": "records", "clients_secret": "clients", "tls_secret": "tls"}
+
+
 def test_every_mount_has_its_volume() -> None:
-    for store in ("s3://bonexray/release", "pvc://claim/folder"):
-        for predictor in predictors(service(store=store)):
+    for more in ({}, SECRETS, {"store": "pvc://claim/folder"}):
+        for predictor in predictors(service(**more)):
             volumes = {volume["name"] for volume in predictor["volumes"]}
             containers = predictor["initContainers"] + predictor["containers"]
             mounted = {mount["name"] for each in containers for mount in each["volumeMounts"]}
@@ -149,24 +155,37 @@ def test_a_store_on_a_volume_is_read_where_it_is_mounted_and_needs_no_way_out() 
     init = predictors(document)[0]["initContainers"][0]
     assert flags(init)["--source"] == "/store/a/folder"
     assert "envFrom" not in init
-    policy = render(STABLE, config(store="pvc://claim"))[1]
+    policy = render(STABLE, config(store="pvc://claim"), SERVE)[1]
     assert policy["spec"]["egress"] == []
     assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
 
 
 def test_the_flags_are_those_that_the_commands_know() -> None:
-    from serving import __main__, fetch
+    from serving import __main__, fetch, setup
 
-    predictor = predictors(service())[0]
-    for container, module in (("initContainers", fetch), ("containers", __main__)):
-        source = Path(module.__file__).read_text()
+    predictor = predictors(service(**SECRETS))[0]
+    for container, modules in (("initContainers", [fetch]), ("containers", [__main__, setup])):
+        source = "".join(Path(module.__file__).read_text() for module in modules)
         for flag in flags(predictor[container][0]):
             assert f'"{flag}"' in source, flag
 
 
+def test_a_pod_behind_tls_is_asked_by_tls_and_one_that_lingers_is_given_the_time() -> None:
+    plain, secret = predictors(service())[0], predictors(service(**SECRETS))[0]
+    for predictor, scheme in ((plain, "HTTP"), (secret, "HTTPS")):
+        (container,) = predictor["containers"]
+        for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+            assert container[probe]["httpGet"]["scheme"] == scheme
+    serve = SERVE.model_copy(update={"lame_duck_s": 7.5})
+    pod = render(STABLE, config(), serve)[-1]["spec"]["predictor"]
+    assert pod["terminationGracePeriodSeconds"] == 68
+    told = read_section(flags(pod["containers"][0])["--params"], ServeConfig)
+    assert told == serve
+
+
 def test_the_stable_version_stays_as_it_stands_when_that_is_asked_for() -> None:
     standing = {**predictors(service())[0], "minReplicas": 7}
-    document = render(STABLE, config(), CANARY, standing)[-1]
+    document = render(STABLE, config(), SERVE, CANARY, standing)[-1]
     assert document["spec"]["predictor"] == standing
 
 
@@ -180,11 +199,11 @@ def test_the_stable_version_stays_as_it_stands_when_that_is_asked_for() -> None:
 )
 def test_a_canary_that_makes_no_sense_is_refused(canary: Canary, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        render(STABLE, config(), canary)
+        render(STABLE, config(), SERVE, canary)
 
 
 def test_the_files_are_the_objects_and_nothing_else(tmp_path: Path) -> None:
-    documents = render(STABLE, config(), CANARY)
+    documents = render(STABLE, config(), SERVE, CANARY)
     for _ in range(2):
         write(tmp_path / "cluster", documents)
     kustomization = yaml.safe_load((tmp_path / "cluster/kustomization.yaml").read_text())
@@ -199,7 +218,7 @@ def test_the_files_are_the_objects_and_nothing_else(tmp_path: Path) -> None:
 def test_a_folder_of_something_else_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years")
     with pytest.raises(ConfigError, match="holds .'thesis.tex'., expected a place of its own"):
-        write(tmp_path, render(STABLE, config()))
+        write(tmp_path, render(STABLE, config(), SERVE))
     assert (tmp_path / "thesis.tex").read_text() == "years"
 
 
