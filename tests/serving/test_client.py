@@ -1,109 +1,186 @@
+"""The command, against real servers."""
+
+import json
 import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
-from bonexray.errors import DataError
-from serving.client import (
-    NoAnswerError,
-    StudyReading,
-    ViewReading,
-    ask,
-    find_views,
-    main,
-    render,
-)
-
-READING = StudyReading(
-    verdict="positive",
-    probability=0.8125,
-    negative_below=0.31,
-    positive_from=0.72,
-    views=(
-        ViewReading(probability=0.912, body_part="XR_WRIST", refusal=""),
-        ViewReading(probability=0.713, body_part="XR_HUMERUS", refusal="other_part"),
-    ),
-    model_version="3",
-    bundle_digest="1a2b3c4d5e6f" + "0" * 52,
-    disclaimer="Research use only.",
-    round_trip_ms=41.26,
-    decode_ms=12.0,
-    inference_ms=18.34,
-)
-
-RENDERED = """\
-verdict      positive
-labelled     abnormal
-abnormal     0.812  (negative below 0.310, positive from 0.720)
-
-  view         body part    abnormal
-  image1.png   XR_WRIST        0.912
-  image10.png  XR_HUMERUS      0.713  not read: of another body part than it is said to show
-
-model        version 3, bundle 1a2b3c4d5e6f
-time         41.3 ms round trip: 12.0 ms to decode, 18.3 ms in the network
-
-Research use only."""
+from serving.client import TOKEN, main
+from serving.guard.clients import Scope
+from serving.guard.tokens import add_client, new_token
+from tests.serving.asked_server import CONFIG, asked_server
+from tests.serving.dicom.files import dicom, radiograph
 
 
-def test_a_reading_is_laid_out_for_a_person():
-    assert render(READING, ["image1.png", "image10.png"], truth="abnormal") == RENDERED
+@pytest.fixture(scope="module")
+def server(store, tmp_path_factory):
+    with asked_server(store.root, tmp_path_factory.mktemp("audit")) as asked:
+        yield asked
 
 
-def test_the_label_is_left_out_where_it_is_not_known():
-    assert "labelled" not in render(READING, ["a.png", "b.png"])
+@pytest.fixture
+def folder(tmp_path, png):
+    """Makes the folder of a study, out of the brightness of its views."""
+
+    def make(name, *levels):
+        (tmp_path / name).mkdir()
+        for number, level in enumerate(levels, start=1):
+            (tmp_path / name / f"image{number}.png").write_bytes(png(level))
+        return str(tmp_path / name)
+
+    return make
 
 
-def test_a_study_is_read_by_a_running_server(server, store, png, expected_probability):
-    reading = ask(server.url + "/", [png(60), png(200)])
-    expected = [expected_probability(60), expected_probability(200)]
-    assert [view.probability for view in reading.views] == pytest.approx(expected, abs=1e-6)
-    assert [view.body_part for view in reading.views] == ["XR_ELBOW", "XR_WRIST"]
-    assert reading.bundle_digest == store.champion().digest
-    assert reading.round_trip_ms > reading.decode_ms + reading.inference_ms
+@pytest.fixture
+def told(capsys):
+    """Runs the command and returns its documents, and what it complains of."""
+
+    def run(*arguments):
+        status = 0
+        try:
+            main([*arguments, "--json"])
+        except SystemExit as end:
+            status = end.code
+        out, complaint = capsys.readouterr()
+        assert status == (1 if complaint else 0)
+        return [json.loads(line) for line in out.splitlines()], complaint
+
+    return run
 
 
-def test_a_studys_folder_is_sent_in_the_order_of_its_views(tmp_path, png):
-    for name in ("image10.png", "image9.PNG", "._image1.png", "notes.txt", "image2.jpeg"):
-        (tmp_path / name).write_bytes(png(60))
-    names = [path.name for path in find_views([tmp_path])]
-    assert names == ["image9.PNG", "image10.png", "image2.jpeg"]
-
-
-def test_a_folder_without_views_and_a_missing_view_are_told(tmp_path):
-    with pytest.raises(DataError, match="holds no PNG or JPEG"):
-        find_views([tmp_path])
-    with pytest.raises(DataError, match="no such file"):
-        find_views([tmp_path / "image1.png"])
-
-
-def test_the_command_prints_the_reading(server, tmp_path, png, repository):
-    (tmp_path / "image1.png").write_bytes(png(200))
-    command = [sys.executable, "-m", "serving.client", str(tmp_path), "--url", server.url]
+def test_the_command_prints_the_reading_for_a_person(server, folder, repository):
+    command = [sys.executable, "-m", "serving.client", folder("wrist", 200, 130)]
+    command += ["--url", server.url]
     ended = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=True)
-    assert ended.stdout.startswith("verdict      positive\n")
+    assert ended.stdout.startswith("verdict      positive\nabnormal     0.")
+    assert "\n  image2.png  " in ended.stdout
+    assert ended.stdout.endswith("not a diagnosis of fracture.\n\n")
     assert ended.stderr == ""
 
 
-def test_a_server_that_is_not_there_is_told_in_one_line(tmp_path, png, capsys):
-    (tmp_path / "image1.png").write_bytes(png(200))
-    with pytest.raises(SystemExit, match="1"):
-        main([str(tmp_path), "--url", "http://127.0.0.1:1"])
-    told = capsys.readouterr().err
-    assert told.startswith("serving.client: http://127.0.0.1:1: no answer: ")
-    assert told.count("\n") == 1
+def test_studies_that_fit_into_one_request_are_asked_about_in_one(server, folder, told):
+    studies = [folder("a", 60, 70), folder("b", 200)]
+    documents, _ = told(*studies, "--url", server.url)
+    assert [document["study"] for document in documents] == studies
+    assert [document["verdict"] for document in documents] == ["negative", "positive"]
+    assert len({document["origin"]["answer_id"] for document in documents}) == 1
 
 
-def test_a_refusal_is_told_in_the_servers_words(server, tmp_path, capsys):
-    (tmp_path / "image1.png").write_bytes(b"text")
-    with pytest.raises(SystemExit, match="1"):
-        main([str(tmp_path), "--url", server.url])
-    told = capsys.readouterr().err
-    assert "refused (400): view 1: 4 bytes that are neither PNG nor JPEG" in told
-    assert told.count("\n") == 1
+def test_studies_that_are_too_much_together_are_asked_about_one_by_one(server, folder, told):
+    most = CONFIG["max_views"]
+    studies = [folder("a", *[60] * most), folder("b", *[200] * most)]
+    documents, _ = told(*studies, "--url", server.url)
+    assert [document["verdict"] for document in documents] == ["negative", "positive"]
+    assert len({document["origin"]["answer_id"] for document in documents}) == 2
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:8080", "http://[", "ftp://127.0.0.1"])
-def test_a_url_that_is_none_is_told(url, png):
-    with pytest.raises(NoAnswerError, match="no answer"):
-        ask(url, [png(60)])
+def test_studies_beyond_what_the_client_sends_at_once_are_asked_about_one_by_one(
+    server, folder, told, monkeypatch
+):
+    monkeypatch.setattr("serving.client._MAX_VIEWS", 2)
+    documents, _ = told(folder("a", 60, 61), folder("b", 200), "--url", server.url)
+    assert len({document["origin"]["answer_id"] for document in documents}) == 2
+
+
+def test_a_damaged_study_costs_no_other_its_answer(server, folder, told, tmp_path):
+    studies = [folder("a", 60), folder("damaged", 60), folder("b", 200)]
+    (tmp_path / "damaged" / "image1.png").write_bytes(b"text")
+    documents, complaint = told(*studies, "--url", server.url)
+    assert [document["study"] for document in documents] == [studies[0], studies[2]]
+    assert complaint.startswith(
+        f"serving.client: {studies[1]}: {server.url}: refused (400): view 1"
+    )
+    assert complaint.count("\n") == 1
+
+
+def test_views_given_one_by_one_are_one_study(server, folder, told):
+    study = folder("a", 60, 200)
+    views = [f"{study}/image2.png", f"{study}/image1.png"]
+    (document,), _ = told(*views, "--url", server.url)
+    assert [view["file"] for view in document["views"]] == ["image2.png", "image1.png"]
+    assert document["views"][0]["probability"] > 0.5 > document["views"][1]["probability"]
+
+
+def test_a_claimed_body_part_is_sent(server, folder, told):
+    (document,), _ = told(folder("a", 140), "--url", server.url, "--body-part", "XR_WRIST")
+    assert document["views"][0]["claimed_part"] == "XR_WRIST"
+
+
+def test_overlays_are_written_beside_the_answer(server, folder, tmp_path, capsys):
+    study = folder("a", 200)
+    (tmp_path / "a" / "IM2").write_bytes(dicom(radiograph(96, 72), BodyPartExamined=None))
+    main([study, "--url", server.url, "--overlay", str(tmp_path / "out")])
+    assert f"\npictures     {tmp_path}/out/sheet.png\n" in capsys.readouterr().out
+    assert {path.name for path in (tmp_path / "out").glob("*.png")} == {
+        "01-IM2.png",
+        "02-image1.png",
+        "sheet.png",
+    }
+    with Image.open(tmp_path / "out/02-image1.png") as picture:
+        red, _, blue = picture.getpixel((16, 16))
+    assert red > blue
+
+
+def test_overlays_of_several_studies_have_folders_of_their_own(server, folder, tmp_path, capsys):
+    (tmp_path / "first").mkdir()
+    (tmp_path / "second").mkdir()
+    studies = [folder("first/study1", 200), folder("second/study1", 60)]
+    main([*studies, "--url", server.url, "--overlay", str(tmp_path / "out")])
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"== {studies[0]} ==\nverdict      positive\n")
+    assert f"== {studies[1]} ==\nverdict      negative\n" in printed
+    assert (tmp_path / "out/1-study1/sheet.png").is_file()
+    assert (tmp_path / "out/2-study1/sheet.png").is_file()
+
+
+def test_overlays_do_not_go_where_they_would_become_views(server, folder, told, tmp_path):
+    study = folder("a", 60)
+    documents, complaint = told(study, "--url", server.url, "--overlay", f"{tmp_path}/./a")
+    assert documents == []
+    assert "is a study; its pictures would become views of it" in complaint
+    assert len(list((tmp_path / "a").iterdir())) == 1
+
+
+def test_a_token_comes_from_a_file_or_from_the_environment(
+    store, folder, told, tmp_path, monkeypatch
+):
+    token, entry = new_token("pacs", [Scope.INFER], None)
+    add_client(tmp_path / "clients.json", entry)
+    (tmp_path / "token").write_text(f"{token}\n")
+    study, flags = folder("a", 60), ("--clients", str(tmp_path / "clients.json"))
+    with asked_server(store.root, tmp_path / "audit", *flags) as guarded:
+        _, complaint = told(study, "--url", guarded.url)
+        assert complaint.startswith(
+            f"serving.client: {guarded.url}: refused (401): authorization: "
+        )
+        assert told(study, "--url", guarded.url, "--token-file", str(tmp_path / "token"))[0]
+        monkeypatch.setenv(TOKEN, token)
+        assert told(study, "--url", guarded.url)[0]
+        (tmp_path / "token").write_text("another")
+        _, complaint = told(study, "--url", guarded.url, "--token-file", str(tmp_path / "token"))
+        assert "(401)" in complaint
+        assert "another" not in complaint
+
+
+@pytest.mark.parametrize("text", ["", "\n", "two words", "two\nlines", "naïve"])
+def test_a_file_that_holds_no_token_is_told_without_what_it_holds(folder, told, tmp_path, text):
+    (tmp_path / "token").write_text(text)
+    _, complaint = told(folder("a", 60), "--token-file", str(tmp_path / "token"))
+    assert complaint == (
+        f"serving.client: {tmp_path}/token: expected one token of visible ASCII characters\n"
+    )
+
+
+def test_what_is_missing_is_told_in_one_line(folder, told, tmp_path):
+    for arguments in (
+        [str(tmp_path / "gone")],
+        [folder("a", 60), "--token-file", str(tmp_path / "gone")],
+        [str(tmp_path / "a"), "--ca", str(tmp_path / "gone")],
+        [str(tmp_path / "a"), "--url", "http://127.0.0.1:1"],
+    ):
+        documents, complaint = told(*arguments)
+        assert documents == []
+        assert complaint.startswith("serving.client: ")
+        assert complaint.count("\n") == 1

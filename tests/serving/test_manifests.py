@@ -101,7 +101,9 @@ def test_kserve_accepts_a_canary_and_adds_no_download_of_its_own() -> None:
     for predictor, champion in zip(predictors(service()), (STABLE, NEXT), strict=True):
         # What its validation and its pod webhook look at.
         assert [each["name"] for each in predictor["initContainers"]] == ["storage-initializer"]
-        environment = {each["name"]: each.get("value", "") for each in predictor["containers"][0]["env"]}
+        environment = {
+            each["name"]: each.get("value", "") for each in predictor["containers"][0]["env"]
+        }
         assert environment["STORAGE_URI"] == f"s3://bonexray/release/bundles/{champion.digest}"
         assert environment["PROTOCOL"] == "v2"
     canary = predictors(service())[1]

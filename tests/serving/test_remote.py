@@ -122,9 +122,11 @@ def test_a_server_that_is_busy_is_asked_the_same_again(server, png):
 
 
 def test_a_server_that_stays_busy_is_told_after_four_times(server, png):
-    with standing_before(server, *[BUSY] * 9) as (busy, seen):
-        with pytest.raises(NoAnswerError, match=r"refused \(429\): too busy$"):
-            ask(busy, [[png(60)]])
+    with (
+        standing_before(server, *[BUSY] * 9) as (busy, seen),
+        pytest.raises(NoAnswerError, match=r"refused \(429\): too busy$"),
+    ):
+        ask(busy, [[png(60)]])
     assert len(seen) == 4
 
 
@@ -137,33 +139,41 @@ def test_a_server_that_stays_busy_is_told_after_four_times(server, png):
     ],
 )
 def test_one_who_would_ask_in_vain_or_wait_for_long_does_not(server, png, refusal):
-    with standing_before(server, refusal) as (strict, seen):
-        with pytest.raises(NoAnswerError, match=rf"refused \({refusal[0]}\)"):
-            ask(strict, [[png(60)]])
+    with (
+        standing_before(server, refusal) as (strict, seen),
+        pytest.raises(NoAnswerError, match=rf"refused \({refusal[0]}\)"),
+    ):
+        ask(strict, [[png(60)]])
     assert len(seen) == 1
 
 
 @pytest.mark.parametrize("said", [b"{}", b"<html>", b"", b'{"outputs": []}'])
 def test_an_answer_that_is_not_ours_is_told(server, png, said):
-    with standing_before(server, (200, {}, said)) as (other, _):
-        with pytest.raises(NoAnswerError, match="the answer is not one of a bonexray server"):
-            ask(other, [[png(60)]])
+    with (
+        standing_before(server, (200, {}, said)) as (other, _),
+        pytest.raises(NoAnswerError, match="the answer is not one of a bonexray server"),
+    ):
+        ask(other, [[png(60)]])
 
 
 def test_what_a_server_says_is_told_in_one_line_without_control_characters(server, png):
     hostile = b'{"error": "a\\nb\\u001b[31m' + b"c" * 1000 + b'"}'
-    with standing_before(server, (400, {}, hostile)) as (other, _):
-        with pytest.raises(NoAnswerError) as refused:
-            ask(other, [[png(60)]])
+    with (
+        standing_before(server, (400, {}, hostile)) as (other, _),
+        pytest.raises(NoAnswerError) as refused,
+    ):
+        ask(other, [[png(60)]])
     assert "refused (400): a b [31mc" in str(refused.value)
     assert str(refused.value).isprintable()
     assert len(str(refused.value)) < 400
 
 
 def test_a_refusal_without_words_is_told_by_its_status(server, png):
-    with standing_before(server, (502, {}, b"<html>")) as (proxy, _):
-        with pytest.raises(NoAnswerError, match=r"refused \(502\): Bad Gateway"):
-            ask(proxy, [[png(60)]])
+    with (
+        standing_before(server, (502, {}, b"<html>")) as (proxy, _),
+        pytest.raises(NoAnswerError, match=r"refused \(502\): Bad Gateway"),
+    ):
+        ask(proxy, [[png(60)]])
 
 
 @pytest.mark.parametrize(
