@@ -122,17 +122,21 @@ def build_app(
         more: routes beside those of the protocol.
         identity: `name` and `version` of the server, as its metadata tells them.
     """
-    app = Starlette(routes=[*_routes(models, gate, identity), *more])
+    one = "/v2/models/{model_name}"
+    app = Starlette(
+        routes=[
+            *_server_routes(models, gate, identity),
+            *_model_routes(models, gate, one),
+            *_model_routes(models, gate, f"{one}/versions/{{model_version}}"),
+            *more,
+        ]
+    )
     app.add_exception_handler(HTTPException, _answer_http_error)
     return app
 
 
-def _routes(models: Models, gate: Gate, identity: dict[str, Any]) -> list[Route]:
+def _server_routes(models: Models, gate: Gate, identity: dict[str, Any]) -> list[Route]:
     rest = Rest(gate)
-
-    def model_of(request: Request) -> Model:
-        path = request.path_params
-        return models.find(path["model_name"], path.get("model_version", ""))
 
     async def live(_: Request) -> Response:
         return json_response({"live": True})
@@ -148,7 +152,24 @@ def _routes(models: Models, gate: Gate, identity: dict[str, Any]) -> list[Route]
     async def list_models(_: Request, __: Call) -> Response:
         return json_response({"models": models.names})
 
-    async def model_ready(request: Request) -> Response:
+    return [
+        rest.health("/", live),
+        rest.health("/v2/health/live", live),
+        rest.health("/v2/health/ready", ready),
+        rest.route("/v2", "read", server),
+        rest.route("/v2/", "read", server),
+        rest.route("/v2/models", "read", list_models),
+    ]
+
+
+def _model_routes(models: Models, gate: Gate, base: str) -> list[Route]:
+    rest = Rest(gate)
+
+    def model_of(request: Request) -> Model:
+        path = request.path_params
+        return models.find(path["model_name"], path.get("model_version", ""))
+
+    async def ready(request: Request) -> Response:
         model = model_of(request)
         if not (gate.ready and model.ready):
             raise NotReadyError(f"model {model.name} is not ready")
@@ -171,17 +192,10 @@ def _routes(models: Models, gate: Gate, identity: dict[str, Any]) -> list[Route]
         headers = {HEADER_LENGTH: str(head)}
         return Response(b"".join(parts), headers=headers, media_type="application/octet-stream")
 
-    of_models = ("/v2/models/{model_name}", "/v2/models/{model_name}/versions/{model_version}")
     return [
-        rest.health("/", live),
-        rest.health("/v2/health/live", live),
-        rest.health("/v2/health/ready", ready),
-        rest.route("/v2", "read", server),
-        rest.route("/v2/", "read", server),
-        rest.route("/v2/models", "read", list_models),
-        *(rest.health(f"{path}/ready", model_ready) for path in of_models),
-        *(rest.route(path, "read", metadata) for path in of_models),
-        *(rest.route(f"{path}/infer", "infer", infer, "POST") for path in of_models),
+        rest.route(base, "read", metadata),
+        rest.health(f"{base}/ready", ready),
+        rest.route(f"{base}/infer", "infer", infer, "POST"),
     ]
 
 
