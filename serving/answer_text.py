@@ -59,8 +59,8 @@ def render(reading: StudyReading, names: Sequence[str], truth: str = "") -> str:
         ("time", f"{origin.round_trip_ms:.1f} ms round trip, {origin.total_ms:.1f} at the server"),
         (
             "",
-            f"{origin.queue_ms:.1f} waiting; summed over the views, {origin.decode_ms:.1f} decoding "
-            f"and {origin.infer_ms:.1f} in the network",
+            f"{origin.queue_ms:.1f} waiting; summed over the views, {origin.decode_ms:.1f} "
+            f"decoding and {origin.infer_ms:.1f} in the network",
         ),
     )
     table = _table(reading.views, [plain(name) for name in names])

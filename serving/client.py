@@ -137,8 +137,11 @@ def _read_token(file: Path | None) -> str:
 
 
 def _check_overlay(folder: Path, places: Sequence[Path]) -> None:
-    if folder.resolve() in {place.resolve() for place in places}:
-        raise ConfigError(f"--overlay: {folder}: is a study; its pictures would become views of it")
+    holding = {(place if place.is_dir() else place.parent).resolve() for place in places}
+    if folder.resolve() in holding:
+        raise ConfigError(
+            f"--overlay: {folder}: holds views, expected another folder: pictures would become views"
+        )
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ class DrainingServer(uvicorn.Server):
         grpc: GrpcServer,
         drain: Drain,
         listener: socket.socket,
-        on_closed: Callable[[], None],
+        say: Callable[[str], None],
     ) -> None:
         """Serve nothing yet.
 
@@ -61,13 +61,13 @@ class DrainingServer(uvicorn.Server):
             grpc: the same models by the other protocol.
             drain: the app's; begun when no more connections are taken.
             listener: a listening socket, which other processes may hold too.
-            on_closed: called when this process has closed it.
+            say: is told `open` when this process takes connections, `closed` when no more.
         """
         super().__init__(config)
         self._grpc = grpc
         self._drain = drain
         self._listener = listener
-        self._on_closed = on_closed
+        self._say = say
         self._loop: asyncio.AbstractEventLoop | None = None
         self._silent_since_s: dict[object, float] = {}
 
@@ -76,6 +76,7 @@ class DrainingServer(uvicorn.Server):
         await self._grpc.start()
         await super().startup(sockets)
         self._loop = asyncio.get_running_loop()
+        self._say("open")
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to drain at a signal."""
@@ -124,4 +125,4 @@ class DrainingServer(uvicorn.Server):
         for server in self.servers:
             server.close()
         self._listener.close()
-        self._on_closed()
+        self._say("closed")

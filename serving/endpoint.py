@@ -77,6 +77,8 @@ class Endpoint:
             wait_s=admission.wait_s,
             max_wait_s=config.deadline_s / 2,
             deadline_s=config.deadline_s,
+            ready=lambda: self._front.ready and self._models.ready,
+            leaving=lambda: drain.leaving,
             restarts=deaths,
         )
         self._metrics.serve(version=version, digest=bundle.digest, precision=engine.precision)
@@ -95,7 +97,7 @@ class Endpoint:
 
     def prepare(
         self, http: socket.socket, metrics: socket.socket, grpc_address: str
-    ) -> Callable[[Callable[[], None]], None]:
+    ) -> Callable[[Callable[[str], None]], None]:
         """Make everything that serving needs, so that a hand-over does not wait for it.
 
         Args:
@@ -104,8 +106,8 @@ class Endpoint:
             grpc_address: `host:port`.
 
         Returns:
-            Serves until SIGTERM, then finishes what is in flight; calls its argument when this
-            process has closed the socket of HTTP.
+            Serves until SIGTERM, then finishes what is in flight; its argument is told `open` and
+            `closed`, as `DrainingServer` says.
 
         Raises:
             BundleError: the app does not answer.
@@ -127,10 +129,10 @@ class Endpoint:
         servicer = Servicer(self._models, self._front, _IDENTITY)
         grpc = GrpcServer(servicer, grpc_address, self._max_body_bytes, self._tls)
 
-        def serve(on_closed: Callable[[], None]) -> None:
+        def serve(say: Callable[[str], None]) -> None:
             page = MetricsServer(self._metrics.registry, metrics)
             try:
-                DrainingServer(config, grpc, self._drain, http, on_closed).run(sockets=[http])
+                DrainingServer(config, grpc, self._drain, http, say).run(sockets=[http])
             finally:
                 page.close()
                 self._tracing.close()

@@ -81,6 +81,7 @@ class Follower:
         self._starting: Child | None = None
         self._draining: list[Child] = []
         self._served: Champion | None = None
+        self._greeted = False
         self._refused: Champion | None = None
         self._refusal = ""
         self._retry_s = 0.0
@@ -167,27 +168,31 @@ class Follower:
             "closed" not in old.words and old.age_s() < _CLOSE_LIMIT_S for old in self._draining
         ):
             return
-        name = f"bonexray {_name(starting.champion)}"
-        if self._served is None:
-            scheme = "https" if self._setup.certificate else "http"
-            print(
-                f"{name} is ready on {scheme}://{reached_at(doors.http)}, "
-                f"gRPC on {reached_at(doors.grpc)}, metrics on "
-                f"http://{reached_at(doors.metrics)}/metrics, {self._setup.threads} threads; "
-                "Ctrl-C stops it",
-                flush=True,
-            )
-        elif self._served == starting.champion:
-            print(f"{name} is served again", flush=True)
-        else:
-            old = self._served.version
-            print(f"{name} is served; version {old} answers no more", flush=True)
+        served, self._served = self._served, starting.champion
+        self._current, self._starting = starting, None
+        if served is not None:  # before its first answer, so that none comes unannounced
+            again = served == starting.champion
+            what = " again" if again else f"; version {served.version} answers no more"
+            print(f"bonexray {_name(starting.champion)} is served{what}", flush=True)
         starting.serve()
-        self._current, self._starting, self._served = starting, None, starting.champion
+
+    def _greet(self, child: Child, doors: Doors) -> None:
+        """Say where the first child is reached, when it is."""
+        scheme = "https" if self._setup.certificate else "http"
+        print(
+            f"bonexray {_name(child.champion)} is ready on {scheme}://{reached_at(doors.http)}, "
+            f"gRPC on {reached_at(doors.grpc)}, metrics on "
+            f"http://{reached_at(doors.metrics)}/metrics, {self._setup.threads} threads; "
+            "Ctrl-C stops it",
+            flush=True,
+        )
+        self._greeted = True
 
     def _hear(self, child: Child, doors: Doors) -> None:
         if child.hear():
             self._steer(doors)
+            if "open" in child.words and not self._greeted:
+                self._greet(child, doors)
             return
         self._forget(child)
         reason = child.end()

@@ -19,6 +19,8 @@ from serving.dicom.refusal import ViewRefusedError
 SHEET = "sheet.png"
 MAX_PX = 1024
 """Long side of a picture at most."""
+_MAX_STEM = 60
+"""Characters of a view's name that its picture's name holds: a disk takes 255 bytes."""
 _SIDE_PX, _GAP_PX, _COLUMNS = 340, 14, 2
 _HEAD_PX, _CAPTION_PX, _FOOT_PX = 62, 46, 62
 _BACKGROUND, _FRAME = (18, 18, 20), (34, 34, 38)
@@ -65,7 +67,9 @@ def write_overlays(
     notes.add_text("Source", f"bonexray, answer {reading.origin.answer_id}")
     for number, view in enumerate(pictures, start=1):
         if view.overlaid is not None:
-            _save(view.overlaid, folder / f"{number:02}-{Path(view.name).stem}.png", notes)
+            _save(
+                view.overlaid, folder / f"{number:02}-{Path(view.name).stem[:_MAX_STEM]}.png", notes
+            )
     _save(draw_sheet(pictures, reading), folder / SHEET, notes)
     return folder / SHEET
 

@@ -1,8 +1,8 @@
 """One child of `python -m serving`: it verifies one champion, loads it, and serves it when told.
 
-It speaks with its parent by lines: `ready`, `closed` (the listening socket) and `failed REASON` to
-it, `serve` and `leave` (say that you are not ready, and go on) from it. The end of the parent's
-pipe means that the parent is gone, and then the child goes too.
+It speaks with its parent by lines: `ready`, `open` (it answers), `closed` (the listening socket)
+and `failed REASON` to it, `serve` and `leave` (say that you are not ready, and go on) from it. The
+end of the parent's pipe means that the parent is gone, and then the child goes too.
 """
 
 import argparse
@@ -113,6 +113,8 @@ def start_child(champion: "Champion", setup: "Setup", doors: "Doors", deaths: in
         stdin=subprocess.PIPE,  # whose end tells the child that this process is gone
         stdout=subprocess.PIPE,
         pass_fds=inherited,
+        # gRPC's core writes to stderr by itself, past the log and what may stand in it.
+        env={**os.environ, "GRPC_VERBOSITY": "NONE"},
         process_group=0,  # Ctrl-C is for the parent, which lets its children finish
     )
     assert process.stdin is not None
@@ -151,7 +153,7 @@ def main(argv: list[str] | None = None) -> None:
     # Until here SIGTERM ends the process at once: nothing was accepted. From here on uvicorn takes
     # it, and raises it again when all is answered.
     signal.signal(signal.SIGTERM, _exit_cleanly)
-    serve(lambda: say("closed"))
+    serve(say)
 
 
 def _stand_back() -> None:
@@ -163,7 +165,7 @@ def _stand_back() -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
 
 
-def _prepare(args: argparse.Namespace, drain: Drain) -> Callable[[Callable[[], None]], None]:
+def _prepare(args: argparse.Namespace, drain: Drain) -> Callable[[Callable[[str], None]], None]:
     """Do what takes time, and return what is left: to serve."""
     # Imported late, as all that follows: the parent, which takes its end from this module, needs
     # none of it, and a bundle that is refused is told at once.

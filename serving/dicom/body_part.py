@@ -3,8 +3,7 @@
 A header is wrong about one time in seven, so this is a claim, held against the network's own view.
 
 BodyPartExamined is free enough that writers add the side, the number of views or a plural. Its
-words are looked up one by one, in upper case, with and without a
-plural's S:
+words are looked up one by one, in upper case, with and without a plural's S:
 
 - one of the seven parts, by the defined terms of PS3.16 annex L and their usual synonyms: that part
   (a thumb is a finger; radius and ulna are the forearm; carpus and scaphoid are the wrist);

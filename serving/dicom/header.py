@@ -157,7 +157,8 @@ def number(header: Dataset, keyword: str, allowed: range, default: int | None = 
     value = _first(header, keyword)
     if value == "" and default is not None:
         return default
-    if not isinstance(value, int) or value not in allowed:
+    # A range looks up a plain int at once, and walks along itself for pydicom's own kind.
+    if not isinstance(value, int) or int(value) not in allowed:
         raise ImageError(f"{keyword}: expected a number from {allowed.start} to {allowed.stop - 1}")
     return int(value)
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import orjson
@@ -99,13 +100,20 @@ class Rest:
         return b"".join(chunks)
 
 
+def single_headers(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Headers that came once; which of two would count, no two servers agree on."""
+    every = list(pairs)
+    names = Counter(name for name, _ in every)
+    return {name: value for name, value in every if names[name] == 1}
+
+
 def _ask(request: Request, kind: Kind, path: str) -> Ask:
     length = request.headers.get("content-length")
     return Ask(
         kind=kind,
         route=path,
         protocol="rest",
-        headers=request.headers,
+        headers=single_headers(request.headers.items()),
         peer=request.client.host if request.client else "",
         num_bytes=int(length) if length is not None else None,
     )

@@ -10,7 +10,7 @@ from grpc.aio import ServicerContext
 from serving.oip.errors import BadRequestError, RequestError
 from serving.oip.messages import SERVICE, pb
 from serving.oip.model import Ask, Call, Gate, Kind, Model, Models
-from serving.oip.rest import DEFECT, EXTENSIONS, describe
+from serving.oip.rest import DEFECT, EXTENSIONS, describe, single_headers
 from serving.oip.tensors import (
     DATATYPES,
     NUMPY_TYPES,
@@ -123,7 +123,7 @@ class Servicer:
             kind=kind,
             route=method,
             protocol="grpc",
-            headers={key: value for key, value in context.invocation_metadata() or ()},
+            headers=single_headers(context.invocation_metadata() or ()),
             peer=context.peer().rpartition(":")[0],
             num_bytes=num_bytes,
             timeout_s=context.time_remaining(),

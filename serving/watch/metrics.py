@@ -42,6 +42,8 @@ class Metrics:
         wait_s: Callable[[], float],
         max_wait_s: float,
         deadline_s: float,
+        ready: Callable[[], bool],
+        leaving: Callable[[], bool],
         restarts: int,
     ) -> None:
         """Begin at nothing.
@@ -51,6 +53,8 @@ class Metrics:
             wait_s: how long one more view would wait, asked likewise.
             max_wait_s: from which wait on requests are turned away.
             deadline_s: in how many seconds a request is answered or given up.
+            ready: whether requests are answered and this process is to stay, asked likewise.
+            leaving: whether it is about to end, asked likewise.
             restarts: how often a process before this one died while it served.
         """
         self.registry = CollectorRegistry()
@@ -64,6 +68,8 @@ class Metrics:
         self._gauge("queue_wait_seconds", "Wait of one more view").set_function(wait_s)
         self._gauge("queue_wait_limit_seconds", "Wait that is accepted").set(max_wait_s)
         self._gauge("deadline_seconds", "When a request is given up").set(deadline_s)
+        self._gauge("ready", "1 when requests are answered").set_function(ready)
+        self._gauge("draining", "1 when the process is about to end").set_function(leaving)
         self._counter("worker_restarts", "Serving processes that died").inc(restarts)
 
     def begin(self) -> None:
@@ -112,11 +118,6 @@ class Metrics:
         """A request was answered with an error of this code."""
         self._errors.labels(self._code("errors", code)).inc()
 
-    def state(self, *, ready: bool, draining: bool) -> None:
-        """Whether requests are answered, and whether the process is about to end."""
-        self._ready.set(ready)
-        self._draining.set(draining)
-
     def serve(self, *, version: str, digest: str, precision: str) -> None:
         """This model is served from now on."""
         model = clean({"version": version, "digest": digest, "precision": precision})
@@ -155,8 +156,6 @@ class Metrics:
             self._verdicts.labels(verdict)
 
     def _make_states(self) -> None:
-        self._ready = self._gauge("ready", "1 when requests are answered")
-        self._draining = self._gauge("draining", "1 when the process is about to end")
         self._model = self._gauge("model_info", "What is served", "version", "digest", "precision")
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:

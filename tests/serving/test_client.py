@@ -7,9 +7,7 @@ import sys
 import pytest
 from PIL import Image
 
-from serving.client import TOKEN, main
-from serving.guard.clients import Scope
-from serving.guard.tokens import add_client, new_token
+from serving.client import main
 from tests.serving.asked_server import CONFIG, asked_server
 from tests.serving.dicom.files import dicom, radiograph
 
@@ -137,31 +135,11 @@ def test_overlays_of_several_studies_have_folders_of_their_own(server, folder, t
 
 def test_overlays_do_not_go_where_they_would_become_views(server, folder, told, tmp_path):
     study = folder("a", 60)
-    documents, complaint = told(study, "--url", server.url, "--overlay", f"{tmp_path}/./a")
-    assert documents == []
-    assert "is a study; its pictures would become views of it" in complaint
+    for asked in (study, f"{study}/image1.png"):
+        documents, complaint = told(asked, "--url", server.url, "--overlay", f"{tmp_path}/./a")
+        assert documents == []
+        assert "holds views, expected another folder" in complaint
     assert len(list((tmp_path / "a").iterdir())) == 1
-
-
-def test_a_token_comes_from_a_file_or_from_the_environment(
-    store, folder, told, tmp_path, monkeypatch
-):
-    token, entry = new_token("pacs", [Scope.INFER], None)
-    add_client(tmp_path / "clients.json", entry)
-    (tmp_path / "token").write_text(f"{token}\n")
-    study, flags = folder("a", 60), ("--clients", str(tmp_path / "clients.json"))
-    with asked_server(store.root, tmp_path / "audit", *flags) as guarded:
-        _, complaint = told(study, "--url", guarded.url)
-        assert complaint.startswith(
-            f"serving.client: {guarded.url}: refused (401): authorization: "
-        )
-        assert told(study, "--url", guarded.url, "--token-file", str(tmp_path / "token"))[0]
-        monkeypatch.setenv(TOKEN, token)
-        assert told(study, "--url", guarded.url)[0]
-        (tmp_path / "token").write_text("another")
-        _, complaint = told(study, "--url", guarded.url, "--token-file", str(tmp_path / "token"))
-        assert "(401)" in complaint
-        assert "another" not in complaint
 
 
 @pytest.mark.parametrize("text", ["", "\n", "two words", "two\nlines", "naïve"])

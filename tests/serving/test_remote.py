@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from bonexray.errors import ConfigError
+from serving.client import TOKEN, main
 from serving.guard.clients import Scope
 from serving.guard.tokens import add_client, new_token
 from serving.remote import NoAnswerError, Server, ask
@@ -206,3 +207,21 @@ def test_a_file_of_certificates_that_is_none_is_told(guarded, png, tmp_path):
     for name in ("text.pem", "gone.pem"):
         with pytest.raises(ConfigError, match=f"{name}: expected a PEM file of certificates"):
             ask(Server(url=guarded.url, ca=tmp_path / name), [[png(60)]])
+
+
+def test_the_command_takes_a_token_from_a_file_or_from_the_environment(
+    guarded, png, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "1.png").write_bytes(png(60))
+    (tmp_path / "token").write_text(f"{guarded.token}\n")
+    (tmp_path / "another").write_text("mistaken")
+    asked = [str(tmp_path / "1.png"), "--url", guarded.url, "--ca", str(guarded.ca)]
+    main([*asked, "--token-file", str(tmp_path / "token")])
+    monkeypatch.setenv(TOKEN, guarded.token)
+    main(asked)
+    assert capsys.readouterr().out.count("verdict      negative") == 2
+    with pytest.raises(SystemExit, match="1"):
+        main([*asked, "--token-file", str(tmp_path / "another")])
+    complaint = capsys.readouterr().err
+    assert complaint.startswith(f"serving.client: {guarded.url}: refused (401): authorization: ")
+    assert "mistaken" not in complaint
