@@ -31,7 +31,7 @@ def test_metrics_are_told_as_text_and_in_the_form_that_is_asked_for(served):
     answer = ask(served)
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/plain; version=")
-    assert "bonexray_ready 0.0" in answer.text
+    assert "bonexray_ready 1.0" in answer.text
     modern = ask(served, Accept="application/openmetrics-text; version=1.0.0")
     assert list(parser.text_string_to_metric_families(modern.text))
 
