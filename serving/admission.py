@@ -35,11 +35,12 @@ class Workload:
         with self._lock:
             self._views += views
 
-    def done(self, seconds: float) -> None:
-        """One view has been read, in so many seconds of one thread."""
+    def done(self, seconds: float | None) -> None:
+        """One view has been read, in so many seconds of one thread; None when it was given up."""
         with self._lock:
             self._views -= 1
-            self._view_s += _WEIGHT * (seconds - self._view_s)
+            if seconds is not None:
+                self._view_s += _WEIGHT * (seconds - self._view_s)
 
     def wait_s(self, requests: int) -> float:
         """Seconds until one more view would be begun, beside so many requests of a view or more."""

@@ -140,7 +140,7 @@ def _check_overlay(folder: Path, places: Sequence[Path]) -> None:
     holding = {(place if place.is_dir() else place.parent).resolve() for place in places}
     if folder.resolve() in holding:
         raise ConfigError(
-            f"--overlay: {folder}: holds views, expected another folder: pictures would become views"
+            f"--overlay: {folder}: holds views, which pictures in it would become too"
         )
 
 

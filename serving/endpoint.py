@@ -23,6 +23,7 @@ from serving.grpc_server import GrpcServer
 from serving.guard.rates import Rates
 from serving.guard.tls import Tls
 from serving.guard.tokens import Doorkeeper
+from serving.http_protocol import BoundedProtocol
 from serving.leaving import Drain
 from serving.oip.model import Models
 from serving.oip.rest import Rest, build_app
@@ -117,6 +118,7 @@ class Endpoint:
             Farewell(self.app, self._drain),
             log_config=None,
             access_log=False,
+            http=BoundedProtocol,
             server_header=False,
             ws="none",
             lifespan="off",

@@ -108,7 +108,7 @@ class Engine:
         ]
 
     def _job(self, view: AskedView, number: int, asked_s: float, deadline_s: float) -> ReadView:
-        began_s = time.monotonic()
+        began_s, took_s = time.monotonic(), None
         try:
             if began_s > deadline_s:
                 raise DeadlineError("the deadline came before the views could be read")
@@ -117,14 +117,16 @@ class Engine:
             outputs = None
             if decoded.square is not None:
                 outputs = self._run(normalise(decoded.square[None], self._bundle.info.image))
+            ended_s = time.monotonic()
+            took_s = ended_s - began_s
             return ReadView(
                 decoded=decoded,
                 outputs=outputs,
                 waited_s=began_s - asked_s,
-                inferred_s=time.monotonic() - inferring_s,
+                inferred_s=ended_s - inferring_s,
             )
         finally:
-            self._load.done(time.monotonic() - began_s)
+            self._load.done(took_s)
 
 
 class Batcher:

@@ -69,18 +69,7 @@ def ask(
     study_of = [number for number, views in enumerate(studies) for _ in views]
     views = [view for study in studies for view in study]
     content, headers = _write_request(views, study_of, body_part, with_heatmaps)
-    if server.token:
-        headers["Authorization"] = f"Bearer {server.token}"
-    try:
-        # No proxy from the environment: the views go to the server that was named, and no other.
-        with httpx.Client(timeout=_TIMEOUT_S, trust_env=False, verify=_trust(server.ca)) as client:
-            response = _post(client, server.url.rstrip("/") + _INFER_PATH, content, headers)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        why = str(error) or type(error).__name__
-        raise NoAnswerError(f"{server.url}: no answer: {why}") from error
-    if not response.is_success:
-        status = response.status_code
-        raise NoAnswerError(f"{server.url}: refused ({status}): {_reason(response)}", status)
+    response = _send(server, content, headers)
     round_trip_ms = round(response.elapsed.total_seconds() * 1000, 3)
     try:
         header_length = response.headers.get(HEADER_LENGTH)
@@ -116,6 +105,23 @@ def _write_request(
     head = orjson.dumps(document)
     headers = {HEADER_LENGTH: str(len(head)), "Content-Type": "application/octet-stream"}
     return b"".join([head, *blobs]), headers
+
+
+def _send(server: Server, content: bytes, headers: dict[str, str]) -> httpx.Response:
+    """Ask, and ask again while the server is busy; the answer is a success."""
+    if server.token:
+        headers["Authorization"] = f"Bearer {server.token}"
+    try:
+        # No proxy from the environment: the views go to the server that was named, and no other.
+        with httpx.Client(timeout=_TIMEOUT_S, trust_env=False, verify=_trust(server.ca)) as client:
+            response = _post(client, server.url.rstrip("/") + _INFER_PATH, content, headers)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        why = str(error) or type(error).__name__
+        raise NoAnswerError(f"{server.url}: no answer: {why}") from error
+    if not response.is_success:
+        status = response.status_code
+        raise NoAnswerError(f"{server.url}: refused ({status}): {_reason(response)}", status)
+    return response
 
 
 def _post(

@@ -4,6 +4,7 @@ import gzip
 import json
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -83,6 +84,47 @@ def test_a_refused_client_can_go_on_with_a_new_connection(server):
             refused = client.post(INFER, content=zeros(40))
             assert refused.status_code == 413
             assert client.get("/v2/health/ready").status_code == 200
+
+
+@pytest.mark.parametrize("head", ["many headers", "one header", "a path"])
+def test_a_head_without_end_is_refused_and_not_kept_in_memory(server, head):
+    url, pid = httpx.URL(server.url), worker_of(server)
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+    before_mib = memory_mib(pid, "VmHWM")
+    begin = {"many headers": b"X: 1\r\nY: ", "one header": b"X: ", "a path": b""}[head]
+    line = b"GET /" if head == "a path" else b"GET / HTTP/1.1\r\nHost: x\r\n"
+    part = {"many headers": b"1\r\nX: " * 100_000}.get(head, b"a" * MIB)
+    answer = b""
+    with socket.create_connection((url.host, url.port), timeout=20) as connection:
+        with suppress(OSError):  # it closes while we send
+            connection.sendall(line + begin)
+            for _ in range(100):
+                connection.sendall(part)
+        with suppress(OSError):
+            answer = connection.recv(65536)
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 400 ")
+    assert memory_mib(pid, "VmHWM") - before_mib < GROWTH_LIMIT_MIB
+    assert server.get("/v2/health/ready").status_code == 200
+    assert worker_of(server) == pid
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("said", [b"", b"GET / HT"])
+def test_a_connection_that_asks_nothing_is_closed(server, said):
+    url = httpx.URL(server.url)
+    with socket.create_connection((url.host, url.port), timeout=25) as connection:
+        connection.sendall(said)
+        started_s = time.monotonic()
+        assert connection.recv(1) == b""
+        assert time.monotonic() - started_s > 10
+
+
+def test_what_is_no_http_is_told_as_json(server):
+    url = httpx.URL(server.url)
+    with socket.create_connection((url.host, url.port), timeout=20) as connection:
+        connection.sendall(b"HELLO THERE\r\n\r\n")
+        answer = connection.recv(4096)
+    assert answer.endswith(b'{"error":"Invalid HTTP request received."}')
 
 
 def test_a_body_that_does_not_arrive_is_not_waited_for(start_server):

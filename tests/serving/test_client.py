@@ -138,7 +138,7 @@ def test_overlays_do_not_go_where_they_would_become_views(server, folder, told, 
     for asked in (study, f"{study}/image1.png"):
         documents, complaint = told(asked, "--url", server.url, "--overlay", f"{tmp_path}/./a")
         assert documents == []
-        assert "holds views, expected another folder" in complaint
+        assert "holds views, which pictures in it would become too" in complaint
     assert len(list((tmp_path / "a").iterdir())) == 1
 
 
