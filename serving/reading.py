@@ -17,6 +17,7 @@ from serving.oip.errors import BadRequestError
 from serving.studies import AskedView
 
 OTHER_PART = "other_part"
+NO_WINDOW = "no_window"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,6 +32,8 @@ class DecodedView:
     """By the request, else by the file; empty when neither says anything."""
     refusal: str
     """Empty when the network may see it."""
+    note: str
+    """`no_window` where a DICOM file says none, and the grey spreads over its values."""
     sha256: str
     """Of the file."""
     instance_uid: str
@@ -52,12 +55,13 @@ def decode_view(view: AskedView, number: int, size: int) -> DecodedView:
     """
     started_s = time.perf_counter()
     data = bytes(view.data)
-    claimed, uid, refusal = view.claimed_part, "", ""
+    claimed, uid, refusal, note = view.claimed_part, "", "", ""
     grey: Image.Image | None = None
     try:
         if is_dicom(data):
             dicom = read_dicom(data, size)
             grey, uid, claimed = dicom.grey, dicom.instance_uid, claimed or dicom.claimed_part
+            note = NO_WINDOW if dicom.without_window else ""
         else:
             grey = to_grey(open_image(data))
     except ViewRefusedError as error:
@@ -72,6 +76,7 @@ def decode_view(view: AskedView, number: int, size: int) -> DecodedView:
         shape=(0, 0) if fitted is None else (fitted.shape[0], fitted.shape[1]),
         claimed_part=claimed,
         refusal=refusal,
+        note=note,
         sha256=hashlib.sha256(data).hexdigest(),
         instance_uid=uid,
         seconds=time.perf_counter() - started_s,

@@ -29,6 +29,7 @@ OUTPUTS = (
     TensorSpec(name="view_body_part", datatype="BYTES", shape=(-1,)),
     TensorSpec(name="view_claimed_part", datatype="BYTES", shape=(-1,)),
     TensorSpec(name="view_refusal", datatype="BYTES", shape=(-1,)),
+    TensorSpec(name="view_note", datatype="BYTES", shape=(-1,)),
     TensorSpec(name="view_sha256", datatype="BYTES", shape=(-1,)),
     TensorSpec(name="view_instance_uid", datatype="BYTES", shape=(-1,)),
     TensorSpec(name="view_cam", datatype="FP32", shape=(-1, -1, -1)),
@@ -74,6 +75,8 @@ class ToldView:
     claimed_part: str
     refusal: str
     """Why the view is not read; empty when it is."""
+    note: str
+    """What to know of a view that is read: `no_window`, or empty."""
     sha256: str
     """Of the file as it came."""
     instance_uid: str
@@ -208,6 +211,7 @@ def write_tensors(
         "view_body_part": [view.body_part for view in views],
         "view_claimed_part": [view.claimed_part for view in views],
         "view_refusal": [view.refusal for view in views],
+        "view_note": [view.note for view in views],
         "view_sha256": [view.sha256 for view in views],
         "view_instance_uid": [view.instance_uid for view in views],
         "view_cam": [view.cam for view in views],

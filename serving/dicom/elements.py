@@ -17,7 +17,6 @@ PIXEL_DATA = 0x7FE00010
 
 _MAX_ELEMENTS = 50_000
 """A radiograph has some hundreds, sequences included."""
-_MAX_DEPTH = 64
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _LONG_VRS = frozenset(vr.encode() for vr in EXPLICIT_VR_LENGTH_32)
@@ -75,7 +74,7 @@ def walk(data: bytes, at: int, encoding: Encoding) -> Iterator[Element]:
     Sequences are stepped over without recursion.
 
     Raises:
-        ImageError: an element reaches beyond the bytes, there are too many, or they nest too deep.
+        ImageError: an element reaches beyond the bytes, or there are too many.
     """
     budget = iter(range(_MAX_ELEMENTS))
     while at < len(data):
@@ -143,8 +142,6 @@ def _end_of_nest(data: bytes, head: _Head, encoding: Encoding, budget: Iterator[
             opened.pop()
         elif inner.length != _UNDEFINED:
             at += inner.length
-        elif len(opened) < _MAX_DEPTH:
-            opened.append(implicit if inner.vr == b"UN" else opened[-1])
         else:
-            raise ImageError(f"DICOM sequences nested more than {_MAX_DEPTH} deep")
+            opened.append(implicit if inner.vr == b"UN" else opened[-1])
     return at
