@@ -13,6 +13,7 @@ _REFUSALS = {
     "mixed": "no view could be read, for the reasons below",
     **{code: str(ViewRefusedError(code)) for code in get_args(DicomRefusal)},
 }
+_NOTES = {"no_window": "the file says no window; its greys were spread"}
 _TITLES = ("view", "said to show", "looks like", "abnormal")
 _NOTHING = "-"
 
@@ -115,4 +116,6 @@ def _table(views: Sequence[ViewReading], names: Sequence[str]) -> list[str]:
 
 def _last_cell(view: ViewReading) -> str:
     why = f"  not read: {in_words(view.refusal)}" if view.refusal else ""
+    if view.note and not view.refusal:
+        why = f"  note: {_NOTES.get(view.note, view.note)}"
     return f"{shown_probability(view):>8}{why}"

@@ -12,7 +12,7 @@ from serving.oip.tensors import Tensor, from_raw
 OUTPUTS = (
     *("study_verdict", "study_probability", "study_category", "study_body_part", "study_refusal"),
     *("view_probability", "view_category", "view_claimed_part", "view_body_part", "view_refusal"),
-    *("view_sha256", "view_instance_uid"),
+    *("view_note", "view_sha256", "view_instance_uid"),
 )
 """What a reading is made of."""
 HEATMAP = "view_heatmap"
@@ -41,6 +41,8 @@ class ViewReading(_Reading):
     """What the network sees; empty where it saw nothing."""
     refusal: str
     """Why the view was not read; empty when it was."""
+    note: str
+    """What to know of a view that was read; mostly empty."""
     sha256: str
     """Of the file."""
     instance_uid: str

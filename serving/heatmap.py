@@ -12,7 +12,7 @@ from PIL import Image
 FULL_COLOUR = 4.0
 """Evidence, in units of the logit, that is drawn in full colour. A map with more is drawn by its
 own maximum; one that stays far below is drawn faintly."""
-_OPACITY = 0.75
+_OPACITY = 0.6
 
 
 def draw_heatmap(cam: npt.NDArray[np.float32], shape: tuple[int, int], size: int) -> bytes:

@@ -29,6 +29,7 @@ def view(**values):
         "claimed_part": "",
         "body_part": "XR_WRIST",
         "refusal": "",
+        "note": "",
         "sha256": "1" * 64,
         "instance_uid": "",
         "heatmap": b"PNG",
@@ -96,6 +97,18 @@ def test_every_refusal_has_words_and_one_of_a_later_server_is_told_as_it_is():
         assert " " in in_words(code)
     assert in_words("too_tilted") == "too_tilted"
     assert in_words("") == ""
+
+
+def test_a_note_stands_behind_a_view_that_was_read_and_no_other():
+    noted = (
+        view(note="no_window"),
+        view(note="of_a_later_server"),
+        view(note="no_window", refusal="unlike"),
+    )
+    rows = render(READING.model_copy(update={"views": noted}), NAMES).splitlines()[6:9]
+    assert rows[0].endswith("0.912  note: the file says no window; its greys were spread")
+    assert rows[1].endswith("0.912  note: of_a_later_server")
+    assert rows[2].endswith("-  not read: unlike the limb radiographs it learned from")
 
 
 def test_a_name_that_a_terminal_would_act_on_is_shown_harmless():

@@ -35,6 +35,7 @@ COLUMNS = {
     "view_claimed_part": [b"", b"XR_ELBOW", b""],
     "view_body_part": [b"XR_WRIST", b"", b"XR_HAND"],
     "view_refusal": [b"", b"colour", b""],
+    "view_note": [b"no_window", b"", b""],
     "view_sha256": [b"1" * 64, b"2" * 64, b"3" * 64],
     "view_instance_uid": [b"", b"1.2.3", b""],
     "view_heatmap": [b"\x89PNG 1", b"", b"\x89PNG 3"],

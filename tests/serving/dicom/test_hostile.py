@@ -149,7 +149,9 @@ def test_a_value_of_unknown_representation_holds_an_implicit_sequence() -> None:
     nested = ITEM + UNDEFINED + element + ITEM_END
     for value in (inner, nested):
         unknown = b"\x09\0\x10\x10UN\0\0" + UNDEFINED + value + SEQUENCE_END
+        within = b"\x08\0\x40\x11SQ\0\0" + UNDEFINED + ITEM + UNDEFINED + unknown
         assert isinstance(outcome(with_elements(unknown)), DicomView)
+        assert isinstance(outcome(with_elements(within + ITEM_END + SEQUENCE_END)), DicomView)
 
 
 def test_messages_never_repeat_what_a_file_says() -> None:
