@@ -79,7 +79,10 @@ def point(store: BundleStore, version: str) -> None:
 def served(store: BundleStore) -> Iterator[str]:
     """The URL of `python -m serving` on the store."""
     command = [sys.executable, "-m", "serving", "--store", str(store.root), "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+    command += ["--grpc-port", "0", "--metrics-port", "0"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as server:
         assert server.stdout is not None
         found = re.search(r"http://\S+:\d+", server.stdout.readline())
         try:

@@ -67,7 +67,7 @@ class Endpoint:
         self._setup, self._drain = setup, drain
         self._max_body_bytes = config.max_body_mib * 2**20
         load = Workload(setup.threads)
-        engine = Engine(bundle, setup.threads, config.precision, load)
+        engine = self._engine = Engine(bundle, setup.threads, config.precision, load)
         self.model = StudyModel(bundle, version, engine, AuditLog(setup.audit), config.max_views)
         self.model.warm()
         self._models = Models([self.model])
@@ -132,6 +132,7 @@ class Endpoint:
         grpc = GrpcServer(servicer, grpc_address, self._max_body_bytes, self._tls)
 
         def serve(say: Callable[[str], None]) -> None:
+            self._engine.start()
             page = MetricsServer(self._metrics.registry, metrics)
             try:
                 DrainingServer(config, grpc, self._drain, http, say).run(sockets=[http])

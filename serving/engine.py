@@ -74,10 +74,19 @@ class Engine:
         blank = run_network(session, np.zeros((1, 1, size, size), np.float32))
         self.map_shape = blank.cams.shape[1:]
         """(h, w) of the map of evidence."""
-        on_gpu = "CUDAExecutionProvider" in session.get_providers()
-        self._run = Batcher(session).run if on_gpu else partial(run_network, session)
-        self.jobs = threads * (_JOBS_PER_CORE_OF_A_GPU if on_gpu else 1)
-        self._pool = ThreadPoolExecutor(self.jobs, thread_name_prefix="view")
+        self._session = session
+        self._run = partial(run_network, session)
+        self._on_gpu = "CUDAExecutionProvider" in session.get_providers()
+        jobs = threads * (_JOBS_PER_CORE_OF_A_GPU if self._on_gpu else 1)
+        self._pool = ThreadPoolExecutor(jobs, thread_name_prefix="view")
+
+    def start(self) -> None:
+        """Let views meet in batches from now on, where that gains something.
+
+        Called by a thread of full priority, which the one that runs batches takes over from it.
+        """
+        if self._on_gpu:
+            self._run = Batcher(self._session).run
 
     async def read(self, views: Sequence[AskedView], deadline_s: float) -> list[ReadView]:
         """Read views side by side, in the order in which they are asked for.
