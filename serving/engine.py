@@ -8,7 +8,7 @@ import asyncio
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -75,7 +75,7 @@ class Engine:
         self.map_shape = blank.cams.shape[1:]
         """(h, w) of the map of evidence."""
         self._session = session
-        self._run = partial(run_network, session)
+        self._run: Callable[[Floats32], NetworkOutputs] = partial(run_network, session)
         self._on_gpu = "CUDAExecutionProvider" in session.get_providers()
         jobs = threads * (_JOBS_PER_CORE_OF_A_GPU if self._on_gpu else 1)
         self._pool = ThreadPoolExecutor(jobs, thread_name_prefix="view")
