@@ -31,6 +31,7 @@ from components.figures import Sources, take_figures
 from components.findings import Findings
 from components.judgement import Judgement, judge_candidate
 from components.pack import write_pack
+from components.quantise import add_int8, why_no_int8
 from components.report import write_report
 from components.servability import try_serving
 
@@ -99,7 +100,8 @@ def _prove(
         chosen.studies_in("val"), config.sensitivity, config.specificity
     )
     profile = places.validated / PROFILE_FILE
-    info, digest = write_bundle(chosen, points, profile, describe_commit(commit), bundle)
+    info = write_bundle(chosen, points, profile, describe_commit(commit), bundle)
+    int8, digest = add_int8(bundle, chosen, images, config)
     sources = Sources(
         images=images, dataset=places.dataset, crossval=places.crossval, release=places.release
     )
@@ -108,6 +110,7 @@ def _prove(
         "network": chosen.candidate.name,
         "bundle_digest": digest,
         "networks": compared,
+        "int8": int8,
         "servability": try_serving(bundle, chosen, points, images, config.threads),
     } | figures
     return Findings(
@@ -150,6 +153,8 @@ def _summary(found: Findings, report: Path) -> str:
     )
     warnings = broken_rules(found.gate, "warning")
     told = [f"evaluate: warning: {warning}" for warning in warnings]
+    if no_int8 := why_no_int8(found.metrics["int8"]):
+        told.append(f"evaluate: the bundle has no INT8 network: {no_int8}")
     return "\n".join(
         [*told, f"evaluate: {found.metrics['network']}, test studies: {figures} -> {report}"]
     )

@@ -36,8 +36,8 @@ TOLERANCE = 1e-4
 
 def write_bundle(
     chosen: Judgement, points: OperatingPoints, profile: Path, commit: str, folder: Path
-) -> tuple[BundleInfo, str]:
-    """Write the bundle of a judged network into `folder`; return its info and digest.
+) -> BundleInfo:
+    """Write the bundle of a judged network into `folder`, sealed; return its info.
 
     Args:
         chosen: the network and what it is judged by.
@@ -79,7 +79,8 @@ def write_bundle(
     write_typical(folder / TYPICAL_FILE, chosen.typical)
     shutil.copyfile(profile, folder / PROFILE_FILE)
     write_json(folder / INFO_FILE, info.model_dump(mode="json"))
-    return info, seal(folder)
+    seal(folder)
+    return info
 
 
 class _BundleOutputs(nn.Module):

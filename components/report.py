@@ -32,6 +32,7 @@ from components.plots import (
     draw_roc,
     roc_points,
 )
+from components.quantise import why_no_int8
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _STUDIES_SHOWN = 8
@@ -57,6 +58,7 @@ def write_report(folder: Path, found: Findings) -> None:
         "records": found.chosen.candidate.records,
         "verdicts": _verdicts(found.chosen.studies_in("test"), found.info.operating_points),
         "choice_rule": CHOICE_RULE,
+        "no_int8": why_no_int8(found.metrics["int8"]),
         "cell_px": found.info.image.size / found.chosen.candidate.outputs.cams.shape[1],
     }
     for file, template, escape in (

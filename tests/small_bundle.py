@@ -17,6 +17,7 @@ from PIL import Image
 from bonexray.artifacts import write_json
 from bonexray.bundle import (
     INFO_FILE,
+    INT8_FILE,
     MODEL_FILE,
     PROFILE_FILE,
     TYPICAL_FILE,
@@ -36,6 +37,8 @@ SIZE = 32
 MEAN, STD = 0.5, 0.25
 GAIN = 2.0
 TEMPERATURE = 1.5
+INT8_STEP = 1 / 63
+"""Of the normalised image, which reaches from -2 to 2."""
 MAX_NOVELTY = 1.045
 """Exceeded by all black and all white views alone, whose embeddings lean by a mean of 2."""
 
@@ -78,6 +81,21 @@ def mean_network(size: int = SIZE, gain: float = GAIN) -> onnx.ModelProto:
     return model
 
 
+def mean_network_int8(size: int = SIZE) -> onnx.ModelProto:
+    """The mean network of an image cut into steps of INT8_STEP."""
+    model = mean_network(size)
+    constants = {"step": np.array(INT8_STEP, np.float32), "zero": np.array(128, np.uint8)}
+    model.graph.initializer.extend(numpy_helper.from_array(v, n) for n, v in constants.items())
+    for node in model.graph.node:
+        node.input[:] = ["rounded" if name == "image" else name for name in node.input]
+    cut = ["image", "cut", "rounded"]
+    for number, kind in enumerate(("QuantizeLinear", "DequantizeLinear")):
+        node = helper.make_node(kind, [cut[number], "step", "zero"], [cut[number + 1]])
+        model.graph.node.insert(number, node)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
 def bundle_info(size: int) -> BundleInfo:
     """What the small bundle says of itself, for images of that size."""
     return BundleInfo(
@@ -104,9 +122,13 @@ def bundle_info(size: int) -> BundleInfo:
     )
 
 
-def write_bundle(folder: Path, model: bytes | None = None, size: int = SIZE) -> str:
+def write_bundle(
+    folder: Path, model: bytes | None = None, size: int = SIZE, model_int8: bytes | None = None
+) -> str:
     """Write and seal a bundle; returns its digest."""
     folder.mkdir(parents=True)
+    if model_int8:
+        (folder / INT8_FILE).write_bytes(model_int8)
     (folder / MODEL_FILE).write_bytes(model or mean_network(size).SerializeToString())
     info = bundle_info(size)
     # Every part's mean is mid-grey's, which stands upright.

@@ -3,9 +3,20 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from bonexray.analysis import NetworkOutputs, judge_study, open_network, read_views, run_network
+from bonexray import analysis
+from bonexray.analysis import (
+    NetworkOutputs,
+    choose_precision,
+    cpu_multiplies_int8,
+    judge_study,
+    load_network,
+    open_network,
+    read_views,
+    run_network,
+)
 from bonexray.bundle import open_bundle
 from bonexray.errors import BundleError, ImageError
+from tests.small_bundle import GAIN, INT8_STEP, mean_network_int8
 
 
 @pytest.fixture
@@ -134,3 +145,63 @@ def test_a_graph_that_breaks_the_contract_is_refused(
             tensor.CopyFrom(numpy_helper.from_array(value, constant))
     with pytest.raises(BundleError, match=complaint):
         open_altered(graph.SerializeToString())
+
+
+@pytest.fixture
+def bundle_int8(make_bundle, tmp_path):
+    make_bundle(tmp_path / "int8", model_int8=mean_network_int8().SerializeToString())
+    return open_bundle(tmp_path / "int8")
+
+
+def test_in_int8_a_bundle_answers_with_the_rounding_of_its_int8_network(bundle_int8):
+    views = np.random.default_rng(0).uniform(-2, 2, (3, 1, 32, 32)).astype(np.float32)
+    answers = {
+        precision: run_network(open_network(bundle_int8, precision=precision), views).logits
+        for precision in ("int8", "fp32")
+    }
+    rounded = np.round(views / INT8_STEP) * INT8_STEP
+    assert answers["int8"] == pytest.approx(GAIN * rounded.mean(axis=(1, 2, 3)), abs=1e-5)
+    assert answers["fp32"] == pytest.approx(GAIN * views.mean(axis=(1, 2, 3)), abs=1e-5)
+    assert (answers["int8"] != answers["fp32"]).all()
+
+
+def test_a_bundle_without_an_int8_network_is_not_loaded_in_int8(bundle):
+    with pytest.raises(BundleError, match=r"^model\.int8\.onnx: the bundle has none"):
+        load_network(bundle, precision="int8")
+
+
+def test_an_int8_network_that_cannot_be_run_is_refused_by_its_name(make_bundle, tmp_path):
+    make_bundle(tmp_path / "torn", model_int8=b"no graph")
+    with pytest.raises(BundleError, match=r"^model\.int8\.onnx: cannot be run"):
+        load_network(open_bundle(tmp_path / "torn"), precision="int8")
+
+
+def test_int8_is_chosen_only_where_wanted_held_and_exact(bundle, bundle_int8, monkeypatch):
+    monkeypatch.setattr(analysis, "cpu_multiplies_int8", lambda: True)
+    assert choose_precision(bundle_int8, "int8") == "int8"
+    assert choose_precision(bundle_int8, "fp32") == "fp32"
+    assert choose_precision(bundle, "int8") == "fp32"
+    monkeypatch.setattr(analysis, "cpu_multiplies_int8", lambda: False)
+    assert choose_precision(bundle_int8, "int8") == "fp32"
+
+
+@pytest.mark.parametrize(
+    ("listed", "exact"),
+    [
+        ("flags\t\t: fpu avx2 avx512f avx512_vnni\n", True),
+        ("flags\t\t: fpu avx2 avx_vnni\nvmx flags\t: vnmi\n", True),
+        ("Features\t: fp asimd asimdhp asimddp\n", True),
+        ("flags\t\t: fpu avx2 avx512f\n", False),
+        ("Features\t: fp asimd\n", False),
+        ("flags\t\t: fpu avx_vnni\n\nflags\t\t: fpu avx2\n", False),
+        ("model name\t: a CPU with avx_vnni\n", False),
+        ("", False),
+    ],
+)
+def test_a_cpu_multiplies_int8_when_each_core_lists_that_it_can(tmp_path, listed, exact):
+    (tmp_path / "cpuinfo").write_text(listed)
+    assert cpu_multiplies_int8(tmp_path / "cpuinfo") is exact
+
+
+def test_a_machine_that_lists_nothing_is_not_trusted_with_int8(tmp_path):
+    assert not cpu_multiplies_int8(tmp_path / "missing")

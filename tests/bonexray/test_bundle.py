@@ -6,6 +6,7 @@ import pytest
 
 from bonexray.bundle import (
     INFO_FILE,
+    INT8_FILE,
     MODEL_FILE,
     PROFILE_FILE,
     TYPICAL_FILE,
@@ -38,7 +39,21 @@ def test_a_sealed_bundle_opens_as_it_was_written(bundle: Path) -> None:
     opened = open_bundle(bundle)
     assert opened.info == INFO
     assert opened.model == b"a graph"
+    assert opened.model_int8 is None
     assert len(opened.digest) == 64
+
+
+def test_a_bundle_may_hold_its_network_in_int8_which_its_digest_names(bundle: Path) -> None:
+    before = open_bundle(bundle).digest
+    (bundle / INT8_FILE).write_bytes(b"a smaller graph")
+    with pytest.raises(BundleError, match=rf"holds \['{INT8_FILE}'\] beside its manifest"):
+        open_bundle(bundle)
+    seal(bundle)
+    assert open_bundle(bundle).model_int8 == b"a smaller graph"
+    assert open_bundle(bundle).digest != before
+    (bundle / INT8_FILE).write_bytes(b"another graph")
+    with pytest.raises(BundleError, match=f"{INT8_FILE}: SHA-256 is"):
+        open_bundle(bundle)
 
 
 def test_the_digest_names_every_byte(bundle: Path) -> None:

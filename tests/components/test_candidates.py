@@ -119,10 +119,9 @@ def test_an_ensembles_bundle_answers_as_its_networks_do_together(
     together = judge_candidate(read[2], manifest, config)
     points = choose_operating_points(together.studies_in("val"), 0.9, 0.9)
     profile = tiny_workspace / "data/validated/profile.json"
-    info, digest = write_bundle(together, points, profile, "unknown", tmp_path)
+    info = write_bundle(together, points, profile, "unknown", tmp_path)
     assert [network.arch for network in info.provenance.networks] == ["resnet18", "resnet18"]
-    bundle = open_bundle(tmp_path)
-    assert bundle.digest == digest
+    open_bundle(tmp_path)
     served = try_serving(tmp_path, together, points, images, threads=1)
     assert served["largest_difference"] < 1e-4
     assert served["verdicts_flipped"] == 0

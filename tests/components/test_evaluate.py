@@ -15,6 +15,7 @@ from bonexray.images import normalise
 from bonexray.metrics import METRICS
 from bonexray.store import BundleStore, Champion
 from bonexray.verdicts import calibrated_probability
+from components.quantise import why_no_int8
 from tests.components.conftest import approved, cross_validated, read_json
 
 
@@ -134,6 +135,19 @@ def test_the_bundle_answers_without_torch_as_torch_does(metrics: dict[str, Any])
     assert served["verdicts_flipped"] == 0
     assert served["ms_per_view"] > 0
     assert served["studies"] == min(30, metrics["test"]["study"]["count"])
+
+
+def test_the_bundle_holds_an_int8_network_exactly_where_the_figures_say_so(
+    tiny_workspace: Path, metrics: dict[str, Any]
+) -> None:
+    held = open_bundle(tiny_workspace / "bundle").model_int8 is not None
+    assert held == metrics["int8"].get("accepted", False)
+    reason = why_no_int8(metrics["int8"])
+    assert held == (reason == "")
+    for file in ("report.html", "model_card.md"):
+        told = (tiny_workspace / "reports/evaluation" / file).read_text()
+        assert reason in told
+        assert ("in FP32" in told) == held
 
 
 def test_every_kind_of_stranger_has_its_figures(metrics: dict[str, Any]) -> None:
