@@ -69,15 +69,6 @@ class StudyAnswer:
     view_cams: Floats32  # (n, h, w)
 
 
-def share_threads(threads: int) -> None:
-    """Make the threads of all networks of this process, with the priority of the one that calls.
-
-    Threads inherit the priority of the one that makes them: whoever loads a network in a thread of
-    low priority makes its threads before. From then on no network has threads of its own.
-    """
-    ort.set_global_thread_pool_sizes(intra_op_num_threads=threads, inter_op_num_threads=1)
-
-
 def cpu_multiplies_int8(cpu_info: Path = _CPU_INFO) -> bool:
     """Whether this machine's CPU sums products of INT8 without overflow.
 
@@ -116,14 +107,19 @@ def open_network(
 
 
 def load_network(
-    bundle: Bundle, threads: int | None = 1, *, precision: Precision = "fp32"
+    bundle: Bundle,
+    threads: int = 1,
+    *,
+    precision: Precision = "fp32",
+    providers: Sequence[str] = ("CPUExecutionProvider",),
 ) -> ort.InferenceSession:
     """Load a bundle's network, without running it.
 
     Args:
         bundle: whose network it is.
-        threads: CPU threads of its own, for each call; None for those of `share_threads`.
+        threads: CPU threads of its own, for each call.
         precision: which of its networks.
+        providers: of ONNX Runtime, the best first.
 
     Raises:
         BundleError: there is no such graph, or it cannot be loaded.
@@ -133,15 +129,10 @@ def load_network(
     if graph is None:
         raise BundleError(f"{file}: the bundle has none, expected one to serve in {precision}")
     options = ort.SessionOptions()
-    if threads is None:
-        options.use_per_session_threads = False
-    else:
-        options.intra_op_num_threads = threads
+    options.intra_op_num_threads = threads
     options.log_severity_level = 3  # its errors are raised too; its warnings are about graphs
     try:
-        session = ort.InferenceSession(
-            graph, sess_options=options, providers=["CPUExecutionProvider"]
-        )
+        session = ort.InferenceSession(graph, sess_options=options, providers=list(providers))
     except _NOT_A_GRAPH as error:
         raise BundleError(f"{file}: cannot be run: {_first_line(error)}") from error
     missing = set(OUTPUTS) - {output.name for output in session.get_outputs()}

@@ -6,7 +6,6 @@ from pydantic import Field, model_validator
 
 from bonexray.section import DNS_LABEL, Positive, Section
 
-
 OPTIONAL_NAME = rf"^$|{DNS_LABEL}"
 
 

@@ -32,6 +32,7 @@ from serving.oip.errors import DeadlineError
 from serving.reading import DecodedView, decode_view
 from serving.studies import AskedView
 
+_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _MOST_IN_BATCH = 32
 _JOBS_PER_CORE_OF_A_GPU = 4
 """They wait for their batch most of the time."""
@@ -65,10 +66,13 @@ class Engine:
         Raises:
             BundleError: the network cannot be run or does not keep the bundle's contract.
         """
-        self.precision = choose_precision(bundle, precision)
+        gpu = _CUDA in ort.get_available_providers()
+        self.precision: Precision = "fp32" if gpu else choose_precision(bundle, precision)
         self._bundle = bundle
         self._load = load
-        session = load_network(bundle, 1, precision=self.precision)
+        session = load_network(
+            bundle, precision=self.precision, providers=([_CUDA] if gpu else []) + [_CPU]
+        )
         try_network(session, bundle, precision=self.precision)
         size = bundle.info.image.size
         blank = run_network(session, np.zeros((1, 1, size, size), np.float32))
@@ -76,7 +80,7 @@ class Engine:
         """(h, w) of the map of evidence."""
         self._session = session
         self._run: Callable[[Floats32], NetworkOutputs] = partial(run_network, session)
-        self._on_gpu = "CUDAExecutionProvider" in session.get_providers()
+        self._on_gpu = _CUDA in session.get_providers()  # not where its libraries are missing
         jobs = threads * (_JOBS_PER_CORE_OF_A_GPU if self._on_gpu else 1)
         self._pool = ThreadPoolExecutor(jobs, thread_name_prefix="view")
 

@@ -18,6 +18,7 @@ from serving.judging import judge
 from serving.oip.errors import BadRequestError, NotReadyError
 from serving.oip.model import Call, wanted_outputs
 from serving.oip.tensors import InferRequest, InferResponse, Parameters
+from serving.reading import refuse_mixed
 from serving.studies import (
     INPUTS,
     OUTPUTS,
@@ -92,6 +93,7 @@ class StudyModel:
         arrived_s = time.perf_counter()
         asked = read_studies(request, self._max_views, self._bundle.info.body_parts)
         views = await self._engine.read(asked.views, _deadline_s(request, call))
+        refuse_mixed([view.decoded for view in views], asked.study_of)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(
             self._clerk, self._answer, request, asked, views, call, arrived_s

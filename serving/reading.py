@@ -5,6 +5,7 @@ S is the side of the square, h x w that of the network's map.
 
 import hashlib
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from PIL import Image
@@ -38,6 +39,8 @@ class DecodedView:
     """Of the file."""
     instance_uid: str
     """Of a DICOM file; else empty."""
+    study_uid: str
+    """The same."""
     seconds: float
     """That decoding took."""
 
@@ -55,12 +58,13 @@ def decode_view(view: AskedView, number: int, size: int) -> DecodedView:
     """
     started_s = time.perf_counter()
     data = bytes(view.data)
-    claimed, uid, refusal, note = view.claimed_part, "", "", ""
+    claimed, uid, study_uid, refusal, note = view.claimed_part, "", "", "", ""
     grey: Image.Image | None = None
     try:
         if is_dicom(data):
             dicom = read_dicom(data, size)
             grey, uid, claimed = dicom.grey, dicom.instance_uid, claimed or dicom.claimed_part
+            study_uid = dicom.study_uid
             note = NO_WINDOW if dicom.without_window else ""
         else:
             grey = to_grey(open_image(data))
@@ -79,5 +83,23 @@ def decode_view(view: AskedView, number: int, size: int) -> DecodedView:
         note=note,
         sha256=hashlib.sha256(data).hexdigest(),
         instance_uid=uid,
+        study_uid=study_uid,
         seconds=time.perf_counter() - started_s,
     )
+
+
+def refuse_mixed(views: Sequence[DecodedView], study_of: Sequence[int]) -> None:
+    """Views of two visits in one study would give one answer that is neither's.
+
+    Raises:
+        BadRequestError: the DICOM files of a study say that they are of several.
+    """
+    visits: dict[int, set[str]] = {}
+    for view, study in zip(views, study_of, strict=True):
+        visits.setdefault(study, set()).update({view.study_uid} - {""})
+    for study, uids in visits.items():
+        if len(uids) > 1:
+            raise BadRequestError(
+                f"study {study}: its DICOM files have {len(uids)} values of StudyInstanceUID, "
+                "expected one"
+            )

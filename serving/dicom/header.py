@@ -25,7 +25,7 @@ logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
 warnings.filterwarnings("ignore", module=r"pydicom(\.|$)")
 
 _KEYWORDS = """
-    SOPClassUID SOPInstanceUID Modality PresentationIntentType BodyPartExamined
+    SOPClassUID SOPInstanceUID StudyInstanceUID Modality PresentationIntentType BodyPartExamined
     AnatomicRegionSequence SamplesPerPixel PhotometricInterpretation NumberOfFrames Rows Columns
     BitsAllocated BitsStored HighBit PixelRepresentation PixelPaddingValue PixelPaddingRangeLimit
     BurnedInAnnotation WindowCenter WindowWidth VOILUTFunction RescaleIntercept RescaleSlope
@@ -35,6 +35,7 @@ _TAGS = frozenset(tag_for_keyword(keyword) for keyword in _KEYWORDS.split())
 _MAX_HEADER_BYTES = 1 << 20
 """Of these attributes. The longest are lookup tables, of at most 128 KiB each."""
 _MAX_ITEMS = 1000
+_UID = re.compile(r"[0-9.]{1,64}")
 
 # Plain radiography: computed, digital, film scanned by a digitizer, and the still images of a
 # fluoroscopy room. Not angiography (XA), whose vessels are filled, nor OT and SC, which say of no
@@ -138,9 +139,15 @@ def pixel_layout(header: Dataset) -> PixelLayout:
 def instance_uid(header: Dataset) -> str:
     """The image's SOPInstanceUID. Raises ImageError when it has none."""
     uid = text(header, "SOPInstanceUID")
-    if re.fullmatch(r"[0-9.]{1,64}", uid) is None:
+    if _UID.fullmatch(uid) is None:
         raise ImageError("SOPInstanceUID: expected a UID")
     return uid
+
+
+def study_uid(header: Dataset) -> str:
+    """The StudyInstanceUID; "" without one."""
+    uid = text(header, "StudyInstanceUID")
+    return uid if _UID.fullmatch(uid) else ""
 
 
 def text(header: Dataset, keyword: str) -> str:

@@ -21,6 +21,7 @@ from serving.dicom.header import (
     parse_header,
     pixel_layout,
     refuse_other_use,
+    study_uid,
 )
 from serving.dicom.refusal import DicomRefusal, ViewRefusedError
 
@@ -67,6 +68,8 @@ class DicomView:
     claimed_part: str
     """One of `bonexray.studies.BODY_PARTS`, `other`, or "" when the header does not say."""
     instance_uid: str
+    study_uid: str
+    """Of the visit; "" when the header does not say."""
     without_window: bool
     """Whether the header says no window, and the grey spreads over the values' percentiles."""
 
@@ -129,6 +132,7 @@ def _read(data: bytes, size: int) -> DicomView:
         grey=Image.fromarray(grey_of(frame, header)),
         claimed_part=claimed_part(header),
         instance_uid=instance_uid(header),
+        study_uid=study_uid(header),
         without_window=without_window,
     )
 

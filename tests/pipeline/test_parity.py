@@ -14,7 +14,7 @@ from pipeline.compiling import documents_of
 from tests.pipeline.two_sides import dvc_side, kubeflow_side, tasks_of
 
 ROOT = Path(__file__).parents[2]
-NO_STEPS = ("data", "search", "kubeflow", "release")
+NO_STEPS = ("data", "search", "kubeflow", "release", "serve")
 """Sections that no step of the flow reads as its own."""
 
 Compiled = dict[str, Any]

@@ -102,3 +102,12 @@ def test_nothing_of_a_patient_comes_back_or_is_logged(start_server, tmp_path):
     assert len(told) > len(cases) + 5
     for text in told:
         assert not [word for word in PHI if word in text]
+
+
+def test_files_of_two_visits_are_not_one_study(server):
+    first, second = (dicom(SOFT, StudyInstanceUID=uid) for uid in ("1.2.3", "1.2.4"))
+    assert server.infer(first, first).status_code == 200
+    mixed = server.infer(first, second)
+    assert mixed.status_code == 400
+    assert mixed.json()["error"].startswith("study 0: its DICOM files have 2 values of StudyInst")
+    assert server.infer(first, dicom(SOFT, StudyInstanceUID=None)).status_code == 200
