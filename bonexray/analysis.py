@@ -14,8 +14,7 @@ import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from bonexray.bundle import INT8_FILE, MODEL_FILE, OUTPUTS, Bundle
-from bonexray.errors import BundleError, ImageError
-from bonexray.images import ImageSpec, normalise, read_square
+from bonexray.errors import BundleError
 from bonexray.novelty import Refusal, conflict
 from bonexray.verdicts import (
     NOT_ANALYSED,
@@ -160,21 +159,6 @@ def try_network(
     except _NOT_A_GRAPH as error:
         raise BundleError(f"{file}: cannot be run: {_first_line(error)}") from error
     _check_contract(outputs, bundle, file)
-
-
-def read_views(views: Sequence[bytes], spec: ImageSpec) -> Floats32:
-    """Decode and normalise PNG or JPEG files -> (n, 1, S, S).
-
-    Raises:
-        ImageError: a view is not an image we accept; the message starts with its number, from 1.
-    """
-    squares = np.empty((len(views), spec.size, spec.size), np.uint8)
-    for number, data in enumerate(views, start=1):
-        try:
-            squares[number - 1] = read_square(data, spec.size)
-        except ImageError as error:
-            raise ImageError(f"view {number}: {error}") from error
-    return normalise(squares, spec)
 
 
 def run_network(session: ort.InferenceSession, images: Floats32) -> NetworkOutputs:

@@ -4,7 +4,7 @@ The bundle's network is a mean: its logit is GAIN times the mean of the normalis
 bright view is abnormal, a dark one normal, and every expected value can be written down.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
+from bonexray.analysis import Floats32
 from bonexray.artifacts import write_json
 from bonexray.bundle import (
     INFO_FILE,
@@ -25,7 +26,7 @@ from bonexray.bundle import (
     Provenance,
     TrainedNetwork,
 )
-from bonexray.images import ImageSpec
+from bonexray.images import ImageSpec, normalise, read_square
 from bonexray.novelty import Abstention, Typical, write_typical
 from bonexray.sealed import seal
 from bonexray.store import BundleStore, Champion
@@ -151,6 +152,11 @@ def draw_png(level: int, noise: int = 0, side_px: int = SIZE) -> bytes:
     file = BytesIO()
     Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(file, "PNG")
     return file.getvalue()
+
+
+def network_input(views: Sequence[bytes], spec: ImageSpec) -> Floats32:
+    """PNG or JPEG files as the network sees them: (n, 1, S, S)."""
+    return normalise(np.stack([read_square(view, spec.size) for view in views]), spec)
 
 
 @pytest.fixture(scope="session")

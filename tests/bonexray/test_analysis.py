@@ -11,12 +11,11 @@ from bonexray.analysis import (
     judge_study,
     load_network,
     open_network,
-    read_views,
     run_network,
 )
 from bonexray.bundle import open_bundle
-from bonexray.errors import BundleError, ImageError
-from tests.small_bundle import GAIN, INT8_STEP, mean_network_int8
+from bonexray.errors import BundleError
+from tests.small_bundle import GAIN, INT8_STEP, mean_network_int8, network_input
 
 
 @pytest.fixture
@@ -29,7 +28,7 @@ def answer(bundle):
     session = open_network(bundle, threads=1)
 
     def answer_study(*views, claimed=None):
-        images = read_views(views, bundle.info.image)
+        images = network_input(views, bundle.info.image)
         return judge_study(run_network(session, images), bundle, [claimed] * len(views))
 
     return answer_study
@@ -72,11 +71,6 @@ def test_a_view_gets_the_same_bits_whatever_stands_beside_it(answer, png):
     view = png(130, noise=40)
     alone = answer(view).view_probabilities[0]
     assert answer(png(10), view, png(250)).view_probabilities[1] == alone
-
-
-def test_an_unreadable_view_is_named_by_its_number(bundle, png):
-    with pytest.raises(ImageError, match="^view 2: "):
-        read_views([png(60), b"not an image"], bundle.info.image)
 
 
 def test_a_logit_that_is_not_finite_is_never_told_as_doubtful(bundle):

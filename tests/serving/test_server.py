@@ -10,7 +10,8 @@ import onnxruntime
 import pytest
 from PIL import Image
 
-from bonexray.analysis import judge_study, open_network, read_views, run_network
+from bonexray.analysis import judge_study, open_network, run_network
+from tests.small_bundle import network_input
 
 INFER = "/v2/models/bonexray/infer"
 MARKER = "PATIENT-NAME-MARKER"
@@ -148,7 +149,7 @@ def test_the_served_probability_is_the_pure_functions_and_the_networks(server, s
     served = outputs_of(server.infer(*views))
 
     bundle = store.open(store.champion().digest)
-    images = read_views(views, bundle.info.image)
+    images = network_input(views, bundle.info.image)
     study = judge_study(run_network(open_network(bundle, threads=1), images), bundle, [None, None])
     assert served["study_probability"]["data"] == [study.study_probability]
     assert served["study_verdict"]["data"] == [study.study_verdict]
