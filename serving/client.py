@@ -19,7 +19,7 @@ from serving.remote import DEFAULT_URL, NoAnswerError, Server, ask
 from serving.study_files import StudyFiles, find_studies
 
 TOKEN = "BONEXRAY_TOKEN"
-_MAX_VIEWS, _MAX_BYTES = 64, 60 * 2**20
+_MAX_VIEWS, _MAX_BYTES = 64, 56 * 2**20
 """Of several studies in one request, within the server's defaults."""
 _OF_A_STUDY = (400, 413)
 """Statuses that may be the fault of one study alone."""

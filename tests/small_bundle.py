@@ -7,8 +7,10 @@ bright view is abnormal, a dark one normal, and every expected value can be writ
 from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -46,7 +48,7 @@ MAX_NOVELTY = 1.045
 
 def mean_network(size: int = SIZE, gain: float = GAIN) -> onnx.ModelProto:
     """A dark view is told to be an elbow, a bright one a wrist."""
-    constants = {
+    constants: dict[str, npt.NDArray[Any]] = {
         "gain": np.array(gain, np.float32),
         "axes": np.array([1, 2, 3], np.int64),
         "channel": np.array([1], np.int64),
@@ -85,7 +87,10 @@ def mean_network(size: int = SIZE, gain: float = GAIN) -> onnx.ModelProto:
 def mean_network_int8(size: int = SIZE) -> onnx.ModelProto:
     """The mean network of an image cut into steps of INT8_STEP."""
     model = mean_network(size)
-    constants = {"step": np.array(INT8_STEP, np.float32), "zero": np.array(128, np.uint8)}
+    constants: dict[str, npt.NDArray[Any]] = {
+        "step": np.array(INT8_STEP, np.float32),
+        "zero": np.array(128, np.uint8),
+    }
     model.graph.initializer.extend(numpy_helper.from_array(v, n) for n, v in constants.items())
     for node in model.graph.node:
         node.input[:] = ["rounded" if name == "image" else name for name in node.input]

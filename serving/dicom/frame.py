@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from bonexray.errors import ImageError
+from bonexray.errors import ImageError, TooManyPixelsError
 from serving.dicom.codestream import Codestream, open_j2k, open_jpeg
 from serving.dicom.elements import Encoding
 from serving.dicom.header import PixelLayout
@@ -27,6 +27,11 @@ NATIVE = frozenset(
         "1.2.840.10008.1.2.2",  # explicit VR, big endian
     )
 )
+
+_PLAUSIBLE_PIXELS = 4_000_000
+_MOST_PIXELS_PER_BYTE = 500
+"""A radiograph's noise does not go away: the strongest compression leaves a byte for 60. Decoders
+need up to 12 bytes a pixel."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -91,8 +96,15 @@ def encapsulated_frame(frame: bytes, syntax: str, layout: PixelLayout, least_px:
         least_px: of the frame's long side, what must be decoded; a decoder may skip finer detail.
 
     Raises:
+        TooManyPixelsError: it declares far more than a radiograph has for its bytes.
         ImageError: the frame is cut short, corrupt, or contradicts the layout.
     """
+    num_pixels = layout.rows * layout.columns
+    if num_pixels > max(_PLAUSIBLE_PIXELS, _MOST_PIXELS_PER_BYTE * len(frame)):
+        raise TooManyPixelsError(
+            f"PixelData: {num_pixels:,} pixels in {len(frame):,} bytes, expected at most "
+            f"{_MOST_PIXELS_PER_BYTE} a byte"
+        )
     return DECODERS[syntax](frame, layout, least_px)
 
 
