@@ -17,7 +17,8 @@ from bonexray.errors import ImageError, TooManyPixelsError
 PREPROCESSING = 1
 """Goes up with every change here that makes other arrays of the same file."""
 MAX_PIXELS = 64_000_000
-"""A plain radiograph has up to some 20 million; a decompression bomb has more than this."""
+"""Of all channels. A plain radiograph has up to some 20 million, a decompression bomb more than
+this."""
 
 # A hostile file finds the places where Pillow does not look before it leaps.
 _PILLOWS_WAYS_OF_REFUSING = (
@@ -36,6 +37,9 @@ Pixels = npt.NDArray[np.uint8]
 _FORMATS = ("PNG", "JPEG")
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _JPEG_SIGNATURE = b"\xff\xd8\xff"
+_JPEG_SCAN = b"\xff\xda"
+_MAX_SCANS = 100
+"""A progressive JPEG has some ten; each goes over all pixels, and may take a hundred bytes."""
 
 
 class ImageSpec(BaseModel):
@@ -56,18 +60,22 @@ def open_image(data: bytes) -> Image.Image:
 
     Raises:
         TooManyPixelsError: it declares more than MAX_PIXELS; nothing was decoded.
-        ImageError: the bytes are empty, of another format, cut short or corrupt. The message
-            never repeats the bytes.
+        ImageError: the bytes are empty, of another format, cut short, corrupt or a JPEG of more
+            scans than any encoder makes. The message never repeats the bytes.
     """
     if not data.startswith((_PNG_SIGNATURE, _JPEG_SIGNATURE)):
         raise ImageError(f"{len(data)} bytes that are neither PNG nor JPEG")
+    if data.startswith(_JPEG_SIGNATURE) and data.count(_JPEG_SCAN) > _MAX_SCANS:
+        raise ImageError(f"a JPEG of more than {_MAX_SCANS} scans")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(data), formats=_FORMATS)
-            if image.width * image.height > MAX_PIXELS:
+            channels = len(image.getbands())
+            if image.width * image.height * channels > MAX_PIXELS:
                 raise TooManyPixelsError(
-                    f"{image.width} x {image.height} pixels, expected at most {MAX_PIXELS:,}"
+                    f"{image.width} x {image.height} pixels of {channels} channels, expected at "
+                    f"most {MAX_PIXELS:,} values"
                 )
             image.load()
     except Image.DecompressionBombError as error:

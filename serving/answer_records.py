@@ -9,6 +9,8 @@ machines have folders of their own.
 import fcntl
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -17,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bonexray.errors import RecordsError
 
-AUDIT_FILES = "answers-*.jsonl"
+AUDIT_FILES = "answers-????-??-??.jsonl"
 _LOCK_FILE = ".answers.lock"
 _NOTHING_BEFORE = "0" * 64
 _TAIL_BYTES = 1 << 20
@@ -85,7 +87,7 @@ class AuditLog:
         self._folder = folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(folder / _LOCK_FILE, os.O_CREAT | os.O_RDWR, 0o640)
+            self._lock = self._open_lock()
         except OSError as error:
             raise RecordsError(f"{folder}: cannot be written to: {error.strerror}") from error
         self._path: Path | None = None
@@ -101,8 +103,7 @@ class AuditLog:
             OSError: the disk does not take it.
         """
         now = datetime.now(UTC)
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
-        try:
+        with self._alone():
             self._turn_to(self._folder / f"answers-{now:%Y-%m-%d}.jsonl")
             record = AuditRecord(
                 **dict(answered),
@@ -113,33 +114,51 @@ class AuditLog:
             line = record.model_dump_json().encode()
             self._write(line + b"\n")
             self._number, self._before = record.number, hashlib.sha256(line).hexdigest()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Wait for whoever else writes."""
+        if not _is_at(self._lock, self._folder / _LOCK_FILE):  # the folder may be another now
+            before, self._lock = self._lock, self._open_lock()
+            os.close(before)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        try:
+            yield
         finally:
             fcntl.flock(self._lock, fcntl.LOCK_UN)
+
+    def _open_lock(self) -> int:
+        return os.open(self._folder / _LOCK_FILE, os.O_CREAT | os.O_RDWR, 0o640)
 
     def _turn_to(self, path: Path) -> None:
         """Stand at the end of today's file, where another process may have written meanwhile."""
         # The clock may go backwards: the chain goes on in the last file.
         path = max([path, *self._folder.glob(AUDIT_FILES)])
-        if path != self._path:
-            if self._handle >= 0:
+        if path != self._path or not _is_at(self._handle, path):
+            if self._path is not None:
+                self._path = None
                 os.close(self._handle)
             self._handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o640)
             self._path, self._size = path, -1
         size = os.fstat(self._handle).st_size
         if size != self._size:
             last = _last_line(self._handle, size)
-            self._size = os.fstat(self._handle).st_size
             self._stand_behind(last or _last_line_before(path))
+            self._size = os.fstat(self._handle).st_size
 
     def _stand_behind(self, last: bytes) -> None:
+        """Go on after the last record, unless some that stood here are gone or were altered.
+
+        Then what comes next still holds the hash of what was there, and verifying tells.
+        """
         if not last:
-            self._number, self._before = 0, _NOTHING_BEFORE
             return
         try:
-            self._number = AuditRecord.model_validate_json(last).number
+            number = AuditRecord.model_validate_json(last).number
         except ValidationError as error:
             raise RecordsError(f"{self._path}: its last line is no record of an answer") from error
-        self._before = hashlib.sha256(last).hexdigest()
+        if number > self._number:
+            self._number, self._before = number, hashlib.sha256(last).hexdigest()
 
     def _write(self, line: bytes) -> None:
         try:
@@ -149,6 +168,14 @@ class AuditLog:
             os.ftruncate(self._handle, self._size)
             raise
         self._size += len(line)
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    """Whether an open file has not been removed, or another put in its place."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _last_line(handle: int, size: int) -> bytes:

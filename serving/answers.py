@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import orjson
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from serving.oip.tensors import Tensor, from_raw
 
@@ -25,6 +25,16 @@ Probability = Annotated[
 """Of abnormal; None where the network saw nothing."""
 
 
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("expected a text that a terminal shows, and does not act on")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_printable)]
+"""Of a server that may be anybody's, to be shown."""
+
+
 class _Reading(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
@@ -33,19 +43,19 @@ class ViewReading(_Reading):
     """What the server says of one view."""
 
     probability: Probability
-    category: tuple[str, str]
+    category: tuple[Text, Text]
     """`positive` or `negative` at high sensitivity and at high specificity, or `not_analysed`."""
-    claimed_part: str
+    claimed_part: Text
     """What it is said to show, by the request or by the file; empty when neither says."""
-    body_part: str
+    body_part: Text
     """What the network sees; empty where it saw nothing."""
-    refusal: str
+    refusal: Text
     """Why the view was not read; empty when it was."""
-    note: str
+    note: Text
     """What to know of a view that was read; mostly empty."""
-    sha256: str
+    sha256: Text
     """Of the file."""
-    instance_uid: str
+    instance_uid: Text
     """Of a DICOM file; else empty."""
     heatmap: Annotated[bytes, Field(exclude=True)] = b""
     """PNG in the view's aspect ratio; empty when there is none, or it was not asked for."""
@@ -54,11 +64,11 @@ class ViewReading(_Reading):
 class Origin(_Reading):
     """Where an answer comes from, and what it took."""
 
-    answer_id: str
-    trace_id: str
-    model_version: str
-    bundle_digest: str
-    precision: str
+    answer_id: Text
+    trace_id: Text
+    model_version: Text
+    bundle_digest: Text
+    precision: Text
     negative_below: Share
     positive_from: Share
     queue_ms: float
@@ -69,18 +79,18 @@ class Origin(_Reading):
     """At the server."""
     round_trip_ms: float
     """Measured here."""
-    disclaimer: str
+    disclaimer: Text
 
 
 class StudyReading(_Reading):
     """What the server says of one study."""
 
-    verdict: str
+    verdict: Text
     """`negative`, `doubtful`, `positive` or `not_analysed`."""
     probability: Probability
-    category: tuple[str, str]
-    body_part: str
-    refusal: str
+    category: tuple[Text, Text]
+    body_part: Text
+    refusal: Text
     """Why the study was not analysed; empty when it was."""
     views: tuple[ViewReading, ...]
     origin: Origin
@@ -118,7 +128,7 @@ def read_answer(
 def _columns(outputs: list[dict[str, Any]], data: memoryview) -> dict[str, list[Any]]:
     columns = {}
     for output in outputs:
-        name, size = output["name"], output["parameters"]["binary_data_size"]
+        name, size = str(output["name"]), output["parameters"]["binary_data_size"]
         tensor = from_raw(name, output["datatype"], output["shape"], data[:size], {}, name)
         columns[name] = _values(tensor)
         data = data[size:]

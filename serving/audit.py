@@ -77,7 +77,7 @@ def replay(record: AuditRecord, views: Sequence[bytes], store: BundleStore) -> s
     _compare(record, studies, told)
     first = record.studies[0]
     return (
-        f"{record.answer_id}: {len(studies)} studies of {len(told)} views again told as on "
+        f"{record.answer_id}: studies {len(studies)}, views {len(told)}, all told as on "
         f"{record.at}: {first.verdict}, {first.probability:.6f}"
     )
 

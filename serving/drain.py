@@ -5,6 +5,7 @@ import socket
 import time
 from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -15,7 +16,8 @@ from serving.leaving import Drain
 _LAST_REQUEST_S = 5
 """How long a draining server waits for the next request of a client that keeps its connection."""
 _SILENT_S = 15
-"""A connection without a request for so long is closed: else they could take all there are."""
+"""A connection that owes a request, or the rest of one that was answered, is closed after so long:
+else they could take all there are."""
 
 
 class Farewell:
@@ -69,7 +71,7 @@ class DrainingServer(uvicorn.Server):
         self._listener = listener
         self._say = say
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._silent_since_s: dict[object, float] = {}
+        self._silent_since_s: dict[tuple[Any, Any], float] = {}
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to take connections."""
@@ -104,19 +106,16 @@ class DrainingServer(uvicorn.Server):
         await stopping
 
     def _close_silent(self) -> None:
-        """Uvicorn gives a connection all the time there is for its first request."""
-        now_s = time.monotonic()
-        silent = {
-            connection
-            for connection in self.server_state.connections
-            if getattr(connection, "cycle", None) is None
-        }
+        """Uvicorn gives a connection all the time there is for a request, if a byte came of it."""
+        now_s, connections = time.monotonic(), set[Any](self.server_state.connections)
         self._silent_since_s = {
-            connection: self._silent_since_s.get(connection, now_s) for connection in silent
+            key: self._silent_since_s.get(key, now_s)
+            for key in ((connection, connection.cycle) for connection in connections)
+            if _owes_a_request(*key)
         }
-        for connection, since_s in self._silent_since_s.items():
+        for (connection, _), since_s in self._silent_since_s.items():
             if now_s - since_s > _SILENT_S:
-                connection.transport.close()  # type: ignore[attr-defined]
+                connection.transport.close()
 
     def _stop_accepting(self) -> None:
         if self._drain.begun:
@@ -126,3 +125,8 @@ class DrainingServer(uvicorn.Server):
             server.close()
         self._listener.close()
         self._say("closed")
+
+
+def _owes_a_request(connection: Any, last: Any) -> bool:
+    """Whether it has none to be answered, nor waits for one within uvicorn's limit."""
+    return last is None or (last.response_complete and connection.timeout_keep_alive_task is None)

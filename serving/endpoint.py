@@ -120,6 +120,7 @@ class Endpoint:
             access_log=False,
             http=BoundedProtocol,
             server_header=False,
+            proxy_headers=False,  # else who asks from this machine says itself which client it is
             ws="none",
             lifespan="off",
             timeout_graceful_shutdown=_GRACE_S,

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import Generic, TypeVar
 
 import numpy as np
 import onnxruntime as ort
@@ -32,6 +33,7 @@ from serving.oip.errors import DeadlineError
 from serving.reading import DecodedView, decode_view
 from serving.studies import AskedView
 
+Answer = TypeVar("Answer")
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _MOST_IN_BATCH = 32
 _JOBS_PER_CORE_OF_A_GPU = 4
@@ -92,24 +94,34 @@ class Engine:
         if self._on_gpu:
             self._run = Batcher(self._session).run
 
-    async def read(self, views: Sequence[AskedView], deadline_s: float) -> list[ReadView]:
-        """Read views side by side, in the order in which they are asked for.
+    async def read(
+        self,
+        views: Sequence[AskedView],
+        deadline_s: float,
+        then: Callable[[list[ReadView]], Answer],
+    ) -> Answer:
+        """Read views side by side, and let the thread that reads the last one go on with `then`.
 
         Raises:
             BadRequestError: the first of them that is no image.
             DeadlineError: `deadline_s` (of `time.monotonic`) came before all were begun.
         """
-        loop, asked_s = asyncio.get_running_loop(), time.monotonic()
+        reading, asked_s = _Reading(len(views), then), time.monotonic()
         self._load.add(len(views))
         jobs = [
-            loop.run_in_executor(self._pool, self._job, view, number, asked_s, deadline_s)
-            for number, view in enumerate(views, start=1)
+            self._pool.submit(
+                reading.take, at, partial(self._job, view, at + 1, asked_s, deadline_s)
+            )
+            for at, view in enumerate(views)
         ]
-        found = await asyncio.gather(*jobs, return_exceptions=True)
-        for outcome in found:
-            if isinstance(outcome, BaseException):
-                raise outcome
-        return [outcome for outcome in found if isinstance(outcome, ReadView)]
+        for job in jobs:
+            job.add_done_callback(self._forget)
+        try:
+            return await asyncio.wrap_future(reading.answer)
+        except asyncio.CancelledError:
+            for job in jobs:
+                job.cancel()
+            raise
 
     def read_now(self, views: Sequence[AskedView]) -> list[ReadView]:
         """As `read`, in this thread and without a deadline."""
@@ -119,6 +131,11 @@ class Engine:
             self._job(view, number, now_s, float("inf"))
             for number, view in enumerate(views, start=1)
         ]
+
+    def _forget(self, job: "Future[None]") -> None:
+        """Of a client that left, what waited is never begun, and is not waited for."""
+        if job.cancelled():
+            self._load.done(None)
 
     def _job(self, view: AskedView, number: int, asked_s: float, deadline_s: float) -> ReadView:
         began_s, took_s = time.monotonic(), None
@@ -140,6 +157,38 @@ class Engine:
             )
         finally:
             self._load.done(took_s)
+
+
+class _Reading(Generic[Answer]):
+    """The views of one request, each read by whichever thread takes it."""
+
+    def __init__(self, count: int, then: Callable[[list[ReadView]], Answer]) -> None:
+        self.answer: Future[Answer] = Future()
+        self._then = then
+        self._found: list[ReadView | BaseException | None] = [None] * count
+        self._left = count
+        self._lock = threading.Lock()
+
+    def take(self, at: int, read: Callable[[], ReadView]) -> None:
+        try:
+            self._found[at] = read()
+        except BaseException as error:  # told by the future, to whoever waits for it
+            self._found[at] = error
+        with self._lock:
+            self._left -= 1
+            last = self._left == 0
+        if last and self.answer.set_running_or_notify_cancel():
+            self._finish()
+
+    def _finish(self) -> None:
+        try:
+            for outcome in self._found:
+                if isinstance(outcome, BaseException):
+                    raise outcome
+            views = [outcome for outcome in self._found if isinstance(outcome, ReadView)]
+            self.answer.set_result(self._then(views))
+        except BaseException as error:
+            self.answer.set_exception(error)
 
 
 class Batcher:

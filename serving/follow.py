@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from typing import TextIO
 
 from bonexray.errors import BundleError, RegistryError, WorkerError
 from bonexray.store import CHAMPION_FILE, BundleStore, Champion
@@ -173,18 +174,18 @@ class Follower:
         if served is not None:  # before its first answer, so that none comes unannounced
             again = served == starting.champion
             what = " again" if again else f"; version {served.version} answers no more"
-            print(f"bonexray {_name(starting.champion)} is served{what}", flush=True)
+            _tell(f"bonexray {_name(starting.champion)} is served{what}", sys.stdout)
         starting.serve()
 
     def _greet(self, child: Child, doors: Doors) -> None:
         """Say where the first child is reached, when it is."""
         scheme = "https" if self._setup.certificate else "http"
-        print(
+        _tell(
             f"bonexray {_name(child.champion)} is ready on {scheme}://{reached_at(doors.http)}, "
             f"gRPC on {reached_at(doors.grpc)}, metrics on "
             f"http://{reached_at(doors.metrics)}/metrics, {self._setup.threads} threads; "
             "Ctrl-C stops it",
-            flush=True,
+            sys.stdout,
         )
         self._greeted = True
 
@@ -264,4 +265,9 @@ def _name(champion: Champion) -> str:
 
 
 def _complain(line: str) -> None:
-    print(f"serving: {line}", file=sys.stderr, flush=True)
+    _tell(f"serving: {line}", sys.stderr)
+
+
+def _tell(line: str, stream: TextIO) -> None:
+    with suppress(OSError):  # who read it is gone, which is no reason to stop
+        print(line, file=stream, flush=True)

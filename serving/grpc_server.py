@@ -34,6 +34,8 @@ class GrpcServer:
             options=[
                 ("grpc.max_receive_message_length", self._max_message_bytes),
                 ("grpc.so_reuseport", 1),
+                # Only what is not compressed: a small message would unpack to the limit.
+                ("grpc.compression_enabled_algorithms_bitset", 1),
             ],
             maximum_concurrent_rpcs=_MOST_CALLS,
         )

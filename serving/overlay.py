@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -12,7 +11,7 @@ from bonexray.artifacts import whole_file
 from bonexray.errors import ImageError
 from bonexray.images import fitted_size, open_image, to_grey
 from serving.answer_text import in_words, plain, shown_probability
-from serving.answers import StudyReading, ViewReading
+from serving.answers import HEATMAP, StudyReading, ViewReading
 from serving.dicom.reading import is_dicom, read_dicom
 from serving.dicom.refusal import ViewRefusedError
 
@@ -83,9 +82,15 @@ def lay_over(grey: Image.Image, heatmap: bytes) -> Image.Image:
 
     Returns:
         Mode RGB, of the size of `grey`.
+
+    Raises:
+        ImageError: the heatmap is no picture.
     """
-    with Image.open(BytesIO(heatmap), formats=("PNG",)) as image:
-        over = image.convert("RGBA").resize(grey.size, Image.Resampling.BICUBIC)
+    try:
+        image = open_image(heatmap)
+    except ImageError as error:
+        raise ImageError(f"{HEATMAP} of the answer: {error}") from error
+    over = image.convert("RGBA").resize(grey.size, Image.Resampling.BICUBIC)
     return Image.alpha_composite(grey.convert("RGBA"), over).convert("RGB")
 
 

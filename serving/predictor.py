@@ -1,10 +1,8 @@
 """The study analysis as a model of the Open Inference Protocol. Knows no route and no socket."""
 
-import asyncio
 import time
 import uuid
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 
 from PIL import Image
@@ -65,8 +63,6 @@ class StudyModel:
         self._engine = engine
         self._audit = audit
         self._max_views = max_views
-        # One: it appends to one file, and leaves the cores to those who read.
-        self._clerk = ThreadPoolExecutor(1, thread_name_prefix="clerk")
 
     def warm(self) -> None:
         """Read a grey view, from file to answer: the first study does not wait.
@@ -92,11 +88,10 @@ class StudyModel:
         """
         arrived_s = time.perf_counter()
         asked = read_studies(request, self._max_views, self._bundle.info.body_parts)
-        views = await self._engine.read(asked.views, _deadline_s(request, call))
-        refuse_mixed([view.decoded for view in views], asked.study_of)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            self._clerk, self._answer, request, asked, views, call, arrived_s
+        return await self._engine.read(
+            asked.views,
+            _deadline_s(request, call),
+            lambda views: self._answer(request, asked, views, call, arrived_s),
         )
 
     def _answer(
@@ -108,6 +103,7 @@ class StudyModel:
         arrived_s: float,
     ) -> InferResponse:
         judging_s = time.perf_counter()
+        refuse_mixed([view.decoded for view in views], asked.study_of)
         names = wanted_outputs(request, self)
         told_studies, told_views = judge(
             asked, views, self._bundle, self._engine.map_shape, with_heatmaps=_HEATMAP in names

@@ -24,6 +24,8 @@ _TRIES = 4
 _WAIT_S, _MAX_WAIT_S = 1, 30
 """Before the next try: where the server does not say, and the longest that it may ask for."""
 _MAX_REASON = 300
+_MAX_ANSWER_BYTES = 256 * 2**20
+"""Of a server that may be anybody's; ours says less of as many views as it takes."""
 
 
 class NoAnswerError(BonexrayError):
@@ -69,11 +71,11 @@ def ask(
     study_of = [number for number, views in enumerate(studies) for _ in views]
     views = [view for study in studies for view in study]
     content, headers = _write_request(views, study_of, body_part, with_heatmaps)
-    response = _send(server, content, headers)
+    response, body = _send(server, content, headers)
     round_trip_ms = round(response.elapsed.total_seconds() * 1000, 3)
     try:
         header_length = response.headers.get(HEADER_LENGTH)
-        return read_answer(response.content, header_length, study_of, round_trip_ms)
+        return read_answer(body, header_length, study_of, round_trip_ms)
     except (ValueError, LookupError, TypeError, RequestError) as error:
         raise NoAnswerError(f"{server.url}: the answer is not one of a bonexray server") from error
 
@@ -103,39 +105,56 @@ def _write_request(
         "parameters": {"binary_data_output": True, "body_part": body_part},
     }
     head = orjson.dumps(document)
-    headers = {HEADER_LENGTH: str(len(head)), "Content-Type": "application/octet-stream"}
+    headers = {
+        HEADER_LENGTH: str(len(head)),
+        "Content-Type": "application/octet-stream",
+        "Accept-Encoding": "identity",
+    }
     return b"".join([head, *blobs]), headers
 
 
-def _send(server: Server, content: bytes, headers: dict[str, str]) -> httpx.Response:
+def _send(server: Server, content: bytes, headers: dict[str, str]) -> tuple[httpx.Response, bytes]:
     """Ask, and ask again while the server is busy; the answer is a success."""
     if server.token:
         headers["Authorization"] = f"Bearer {server.token}"
     try:
         # No proxy from the environment: the views go to the server that was named, and no other.
         with httpx.Client(timeout=_TIMEOUT_S, trust_env=False, verify=_trust(server.ca)) as client:
-            response = _post(client, server.url.rstrip("/") + _INFER_PATH, content, headers)
+            response, body = _post(client, server.url.rstrip("/") + _INFER_PATH, content, headers)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         why = str(error) or type(error).__name__
         raise NoAnswerError(f"{server.url}: no answer: {why}") from error
     if not response.is_success:
         status = response.status_code
-        raise NoAnswerError(f"{server.url}: refused ({status}): {_reason(response)}", status)
-    return response
+        reason = _reason(body, response.reason_phrase)
+        raise NoAnswerError(f"{server.url}: refused ({status}): {reason}", status)
+    return response, body
 
 
 def _post(
     client: httpx.Client, url: str, content: bytes, headers: dict[str, str]
-) -> httpx.Response:
-    response = client.post(url, content=content, headers=headers)
+) -> tuple[httpx.Response, bytes]:
+    response, body = _post_once(client, url, content, headers)
     for _ in range(_TRIES - 1):
-        wait = response.headers.get("Retry-After", "")
+        wait = response.headers.get("Retry-After", "")[:9]
         wait_s = int(wait) if wait.isdecimal() else _WAIT_S
         if response.status_code not in _ASK_AGAIN or wait_s > _MAX_WAIT_S:
             break
         time.sleep(wait_s)
-        response = client.post(url, content=content, headers=headers)
-    return response
+        response, body = _post_once(client, url, content, headers)
+    return response, body
+
+
+def _post_once(
+    client: httpx.Client, url: str, content: bytes, headers: dict[str, str]
+) -> tuple[httpx.Response, bytes]:
+    body = bytearray()
+    with client.stream("POST", url, content=content, headers=headers) as response:
+        for part in response.iter_raw():  # not inflated, which would be without a bound
+            body += part
+            if len(body) > _MAX_ANSWER_BYTES:
+                raise NoAnswerError(f"{url}: an answer of more than {_MAX_ANSWER_BYTES:,} bytes")
+    return response, bytes(body)
 
 
 def _trust(ca: Path | None) -> ssl.SSLContext | bool:
@@ -147,10 +166,10 @@ def _trust(ca: Path | None) -> ssl.SSLContext | bool:
         raise ConfigError(f"{ca}: expected a PEM file of certificates") from error
 
 
-def _reason(response: httpx.Response) -> str:
+def _reason(body: bytes, default: str) -> str:
     try:
-        said = str(response.json()["error"])
-    except (ValueError, KeyError, TypeError):
-        said = response.reason_phrase
+        said = str(orjson.loads(body)["error"])
+    except (ValueError, LookupError, TypeError):
+        said = default
     # On a terminal, and of a server that may be anybody's.
     return "".join(char if char.isprintable() else " " for char in said[:_MAX_REASON])

@@ -128,7 +128,7 @@ def read_studies(request: InferRequest, max_views: int, body_parts: Sequence[str
 def _study_of(tensor: Tensor | None, num_views: int) -> tuple[int, ...]:
     if tensor is None:
         return (0,) * num_views
-    study_of = [int(number) for number in tensor.values]
+    study_of = [int(number) for number in tensor.values[: num_views + 1]]
     if len(study_of) != num_views or set(study_of) != set(range(len(set(study_of)))):
         raise BadRequestError(
             f"study: expected the number of each view's study, {num_views} numbers from 0 on"

@@ -24,6 +24,15 @@ _LEEWAY_S = 10
 """Between the issuer's clock and this one."""
 _MIN_RSA_BITS = 2048
 _CLAIMS = ["exp", "iss", "aud", "sub"]
+_WAYS_OF_REFUSING = (
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+    jwt.PyJWTError,
+)
+"""What reading a set of keys may raise."""
 _REASONS: dict[type[Exception], str] = {
     jwt.ExpiredSignatureError: "has expired",
     jwt.ImmatureSignatureError: "is not valid yet",
@@ -144,7 +153,7 @@ def _keys_of_set(content: bytes, path: Path) -> dict[str | None, Key]:
                 raise ConfigError(f"{path}: key {number}: is secret, expected a public key")
             public = _checked(jwt.PyJWK(entry).key, path)
             keys[entry["kid"]] = Key(public=public, algorithm=entry.get("alg"))
-    except (ValueError, KeyError, TypeError, AttributeError, jwt.PyJWTError) as error:
+    except _WAYS_OF_REFUSING as error:
         raise ConfigError(f"{path}: expected a JWK set of public keys for signatures") from error
     if not keys:
         raise ConfigError(f"{path}: holds no key for signatures, expected one at least")

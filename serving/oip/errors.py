@@ -6,7 +6,7 @@ RequestError
   ├── ForbiddenError       403  PERMISSION_DENIED
   ├── NotFoundError        404  NOT_FOUND
   ├── TooLargeError        413  RESOURCE_EXHAUSTED
-  ├── EncodingError        415  INVALID_ARGUMENT
+  ├── EncodingError        415  UNIMPLEMENTED
   ├── BusyError            429  RESOURCE_EXHAUSTED
   ├── ClientLeftError      499  CANCELLED
   ├── NotReadyError        503  UNAVAILABLE
@@ -72,7 +72,7 @@ class EncodingError(RequestError):
     """A body in a form that is not unpacked here."""
 
     status = 415
-    grpc_code = "INVALID_ARGUMENT"
+    grpc_code = "UNIMPLEMENTED"
 
 
 class BusyError(RequestError):

@@ -32,6 +32,7 @@ HEADER_LENGTH = "Inference-Header-Content-Length"
 _MAX_VALUES = 1_000_000
 _MAX_CONTAINERS = 10_000
 """JSON that would unpack to many times its size is refused before it is parsed."""
+_MAX_DIGITS = 20
 _BINARY_SIZE = "binary_data_size"
 _KINDS: dict[str, set[type]] = {"b": {bool}, "i": {int}, "u": {int}, "f": {int, float}}
 
@@ -149,9 +150,10 @@ class _Blobs:
 
 
 def _header_size(text: str, limit: int) -> int:
-    if not (text.isascii() and text.isdigit()) or int(text[:20]) > limit:
+    size = int(text) if text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS else -1
+    if not 0 <= size <= limit:
         raise BadRequestError(f"header {HEADER_LENGTH}: expected a number from 0 to {limit}")
-    return int(text)
+    return size
 
 
 def _read_tensor(

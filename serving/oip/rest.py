@@ -76,7 +76,7 @@ class Rest:
             EncodingError: it is compressed.
             TooLargeError: it is larger than what the gate lets in, by its header or by itself.
         """
-        if request.headers.get("content-encoding", "identity") != "identity":
+        if request.headers.get("content-encoding", "identity").lower() != "identity":
             raise EncodingError(
                 "header Content-Encoding: a body that is not compressed is expected"
             )
@@ -139,6 +139,8 @@ def build_app(
             *more,
         ]
     )
+    # A redirection would repeat the host and the query that were sent.
+    app.router.redirect_slashes = False
     app.add_exception_handler(HTTPException, _answer_http_error)
     return app
 

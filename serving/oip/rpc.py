@@ -23,6 +23,7 @@ from serving.oip.tensors import (
     from_raw,
     to_raw,
 )
+from serving.oip.wire import parse_message
 
 _Response = TypeVar("_Response")
 _CONTENTS = {
@@ -54,36 +55,36 @@ class Servicer:
         self._identity = identity
 
     def handler(self) -> grpc.GenericRpcHandler:
-        """What a server of gRPC is given."""
+        """What a server of gRPC is given: requests come as bytes, to be parsed within the gate."""
         return grpc.method_handlers_generic_handler(
             SERVICE,
             {
                 call: grpc.unary_unary_rpc_method_handler(
                     getattr(self, call),
-                    request_deserializer=getattr(pb, f"{call}Request").FromString,
                     response_serializer=getattr(pb, f"{call}Response").SerializeToString,
                 )
                 for call in _CALLS
             },
         )
 
-    async def ServerLive(self, _: Any, __: ServicerContext) -> Any:
+    async def ServerLive(self, _: bytes, __: ServicerContext) -> Any:
         """Whether this process answers."""
         return pb.ServerLiveResponse(live=True)
 
-    async def ServerReady(self, _: Any, __: ServicerContext) -> Any:
+    async def ServerReady(self, _: bytes, __: ServicerContext) -> Any:
         """Whether every model is ready and requests are taken."""
         return pb.ServerReadyResponse(ready=self._gate.ready and self._models.ready)
 
-    async def ModelReady(self, request: Any, context: ServicerContext) -> Any:
+    async def ModelReady(self, request: bytes, context: ServicerContext) -> Any:
         """Whether one model is ready."""
         try:
-            model = self._models.find(request.name, request.version)
+            asked = parse_message(request, pb.ModelReadyRequest)
+            model = self._models.find(asked.name, asked.version)
         except RequestError as error:
             await _abort(context, error)
         return pb.ModelReadyResponse(ready=self._gate.ready and model.ready)
 
-    async def ServerMetadata(self, _: Any, context: ServicerContext) -> Any:
+    async def ServerMetadata(self, _: bytes, context: ServicerContext) -> Any:
         """Name, version and extensions."""
 
         async def answer(_: Call) -> Any:
@@ -91,25 +92,27 @@ class Servicer:
 
         return await self._answer("read", "ServerMetadata", context, answer)
 
-    async def ModelMetadata(self, request: Any, context: ServicerContext) -> Any:
+    async def ModelMetadata(self, request: bytes, context: ServicerContext) -> Any:
         """Tensors of one model."""
 
         async def answer(_: Call) -> Any:
+            asked = parse_message(request, pb.ModelMetadataRequest)
             return pb.ModelMetadataResponse(
-                **describe(self._models.find(request.name, request.version))
+                **describe(self._models.find(asked.name, asked.version))
             )
 
         return await self._answer("read", "ModelMetadata", context, answer)
 
-    async def ModelInfer(self, request: Any, context: ServicerContext) -> Any:
+    async def ModelInfer(self, request: bytes, context: ServicerContext) -> Any:
         """The model's answer."""
 
         async def answer(call: Call) -> Any:
-            model = self._models.find(request.model_name, request.model_version)
-            response = await self._models.infer(model, read_request(request), call)
-            return write_response(response, model, request)
+            asked = parse_message(request, pb.ModelInferRequest)
+            model = self._models.find(asked.model_name, asked.model_version)
+            response = await self._models.infer(model, read_request(asked), call)
+            return write_response(response, model, asked)
 
-        return await self._answer("infer", "ModelInfer", context, answer, request.ByteSize())
+        return await self._answer("infer", "ModelInfer", context, answer, len(request))
 
     async def _answer(
         self,

@@ -21,6 +21,9 @@ DATATYPES = (*NUMPY_TYPES, "BYTES")
 Parameters = dict[str, bool | int | float | str]
 Bytes = bytes | memoryview
 _MOST_ELEMENTS = 2**31 - 1
+_MOST_TEXTS = 100_000
+"""Elements of a BYTES tensor: each takes many times its own four bytes here."""
+_MOST_DIMENSIONS = 32
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,8 +91,13 @@ def count_elements(shape: Sequence[int], where: str) -> int:
         where: the field, for the message.
 
     Raises:
-        BadRequestError: a length is negative, or there are more elements than any body holds.
+        BadRequestError: a length is negative, or there are more dimensions than an array has or
+            more elements than any body holds.
     """
+    if len(shape) > _MOST_DIMENSIONS:
+        raise BadRequestError(
+            f"{where}: {len(shape)} dimensions, expected at most {_MOST_DIMENSIONS}"
+        )
     if any(length < 0 for length in shape):
         raise BadRequestError(f"{where}: a negative length, expected 0 or more")
     elements = math.prod(shape)
@@ -98,15 +106,17 @@ def count_elements(shape: Sequence[int], where: str) -> int:
     return elements
 
 
-def split_bytes(data: memoryview, where: str) -> list[memoryview]:
+def split_bytes(data: memoryview, most: int, where: str) -> list[memoryview]:
     """Elements of a BYTES tensor: each is its length (4 bytes, little-endian), then itself.
 
     Raises:
-        BadRequestError: a length reaches beyond the data.
+        BadRequestError: a length reaches beyond the data, or there are more than `most` elements.
     """
     elements: list[memoryview] = []
     at = 0
     while at < len(data):
+        if len(elements) == most:
+            raise BadRequestError(f"{where}: more elements of data, expected {most} by its shape")
         begin = at + 4
         end = begin + int.from_bytes(data[at:begin], "little")
         if begin > len(data) or end > len(data):
@@ -146,7 +156,13 @@ def from_raw(
         BadRequestError: the bytes are more or fewer than the shape wants, or no such values.
     """
     elements = count_elements(shape, f"{where}.shape")
-    values = split_bytes(raw, where) if datatype == "BYTES" else _as_array(raw, datatype, where)
+    if datatype == "BYTES" and elements > _MOST_TEXTS:
+        raise BadRequestError(f"{where}.shape: more than {_MOST_TEXTS:,} elements of BYTES")
+    values = (
+        split_bytes(raw, elements, where)
+        if datatype == "BYTES"
+        else _as_array(raw, datatype, where)
+    )
     if len(values) != elements:
         found = len(values)
         raise BadRequestError(

@@ -1,14 +1,22 @@
 """`GET /metrics` on a listening socket of its own, which is not the one that hospitals reach."""
 
+import errno
 import socket
+import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
+from serving.watch.logs import tell_defect
+
 PATH = "/metrics"
 _PATIENCE_S = 5
+_PAUSE_S = 1
+"""Before the next connection where no file can be opened."""
 
 
 class MetricsServer:
@@ -23,11 +31,7 @@ class MetricsServer:
         """
         # Who shares the socket may be the one that takes a connection: then accept must not wait.
         listener.setblocking(False)
-        self._server = ThreadingHTTPServer(
-            listener.getsockname(), _handler(registry), bind_and_activate=False
-        )
-        self._server.daemon_threads = True
-        self._server.block_on_close = False
+        self._server = _Server(listener.getsockname(), _handler(registry), bind_and_activate=False)
         self._server.socket.close()
         self._server.socket = listener
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True)
@@ -40,6 +44,25 @@ class MetricsServer:
         self._server.server_close()
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        try:
+            return super().get_request()
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                time.sleep(_PAUSE_S)  # the connection still waits, and would be tried at once
+            raise
+
+    def handle_error(self, *_: object) -> None:
+        # socketserver's own prints a traceback past the log.
+        error = sys.exc_info()[1]
+        if error is not None and not isinstance(error, ConnectionError):
+            tell_defect(error)
+
+
 def _handler(registry: CollectorRegistry) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         timeout = _PATIENCE_S
@@ -50,6 +73,9 @@ def _handler(registry: CollectorRegistry) -> type[BaseHTTPRequestHandler]:
                 return
             encode, content_type = choose_encoder(self.headers.get("Accept", ""))
             self._answer(200, encode(registry), content_type)
+
+        def log_message(self, *_: object) -> None:
+            """Nothing: http.server's own writes to stderr past the log."""
 
         def send_error(self, *_: object) -> None:
             # http.server's own repeats the method that it does not know, and logs it.

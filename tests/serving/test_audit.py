@@ -79,6 +79,13 @@ def test_two_processes_write_one_chain(tmp_path):
     assert [record.number for record in read_audit(tmp_path)] == [1, 2, 3, 4, 5]
 
 
+def test_threads_that_write_at_once_keep_the_chain(tmp_path):
+    log = AuditLog(tmp_path)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(log.append, [ANSWERED] * 200))
+    assert len(read_audit(tmp_path)) == 200
+
+
 def test_processes_that_write_at_once_keep_the_chain(tmp_path, repository):
     code = (
         "import sys; from pathlib import Path; from tests.serving.test_audit import ANSWERED;"
@@ -173,7 +180,7 @@ def test_an_answer_is_given_again_from_the_same_bytes(server, folder, store, ans
     views, answer_id = answered
     record = audit.find_record(folder, answer_id)
     told = audit.replay(record, views[::-1], store)
-    assert re.match(f"{answer_id}: 1 studies of 2 views again told as on ", told)
+    assert re.match(f"{answer_id}: studies 1, views 2, all told as on ", told)
 
 
 def test_other_bytes_or_another_probability_are_told(server, folder, store, answered, png):
@@ -198,10 +205,10 @@ def test_the_commands_say_it_in_a_line(server, folder, store, answered, tmp_path
         file.write_bytes(view)
     flags = ["--audit", str(folder), "--store", str(store.root)]
     audit.main(["replay", answer_id, *map(str, files), *flags])
-    assert capsys.readouterr().out.startswith(f"audit: {answer_id}: 1 studies of 2 views")
+    assert capsys.readouterr().out.startswith(f"audit: {answer_id}: studies 1, views 2")
     with pytest.raises(SystemExit):
         audit.main(["verify", "--audit", str(tmp_path)])
-    assert capsys.readouterr().err == f"audit: {tmp_path}: holds no answers-*.jsonl\n"
+    assert capsys.readouterr().err == f"audit: {tmp_path}: holds no {answer_records.AUDIT_FILES}\n"
 
 
 def test_the_record_is_json_a_line(server, folder, answered):

@@ -72,8 +72,8 @@ def test_views_whose_deadline_has_passed_are_not_read(store, png):
     engine = Engine(store.open(store.champion().digest), 1, "fp32", Workload(1))
     views = [AskedView(data=png(60), claimed_part="")]
     with pytest.raises(DeadlineError):
-        asyncio.run(engine.read(views, deadline_s=0.0))
-    assert asyncio.run(engine.read(views, deadline_s=float("inf")))[0].outputs is not None
+        asyncio.run(engine.read(views, 0.0, list))
+    assert asyncio.run(engine.read(views, float("inf"), list))[0].outputs is not None
 
 
 def test_what_waits_for_the_network_is_run_as_one_batch_with_the_same_answers(store, png):

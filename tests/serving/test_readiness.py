@@ -78,10 +78,10 @@ def test_a_server_that_drains_ends_each_connection_with_an_answer(endpoint, drai
 def test_a_defect_of_ours_is_a_500_without_internals_and_is_logged_without_values(
     endpoint, monkeypatch
 ):
-    def broken(*_):
+    def broken(*_, **__):
         raise ValueError(MARKER)
 
-    monkeypatch.setattr(endpoint.model, "_judge", broken)
+    monkeypatch.setattr("serving.predictor.judge", broken)
     log = StringIO()
     configure_logs(log)
     response = ask(endpoint.app, "POST", INFER, json=STUDY)
