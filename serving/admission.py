@@ -24,6 +24,7 @@ class Workload:
         self._lock = threading.Lock()
         self._views = 0
         self._view_s = _FIRST_GUESS_S
+        self._views_each = 1.0
 
     @property
     def views(self) -> int:
@@ -31,9 +32,10 @@ class Workload:
         return self._views
 
     def add(self, views: int) -> None:
-        """So many views are to be read."""
+        """So many views of one request are to be read."""
         with self._lock:
             self._views += views
+            self._views_each += _WEIGHT * (views - self._views_each)
 
     def done(self, seconds: float | None) -> None:
         """One view has been read, in so many seconds of one thread; None when it was given up."""
@@ -43,9 +45,12 @@ class Workload:
                 self._view_s += _WEIGHT * (seconds - self._view_s)
 
     def wait_s(self, requests: int) -> float:
-        """Seconds until one more view would be begun, beside so many requests of a view or more."""
-        before = max(0, max(self._views, requests) - self._jobs + 1)
-        return before * self._view_s / self._jobs
+        """Seconds until the last view of one more request would be begun, beside so many requests.
+
+        Requests that have not said yet how many views they hold are taken for the mean ones.
+        """
+        before = max(float(self._views), requests * self._views_each) + self._views_each
+        return max(0.0, before - self._jobs) * self._view_s / self._jobs
 
 
 class Admission:

@@ -9,6 +9,7 @@ machines have folders of their own.
 import fcntl
 import hashlib
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -85,6 +86,7 @@ class AuditLog:
             RecordsError: it cannot be written to.
         """
         self._folder = folder
+        self._mutex = threading.Lock()
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = self._open_lock()
@@ -117,15 +119,16 @@ class AuditLog:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Wait for whoever else writes."""
-        if not _is_at(self._lock, self._folder / _LOCK_FILE):  # the folder may be another now
-            before, self._lock = self._lock, self._open_lock()
-            os.close(before)
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.flock(self._lock, fcntl.LOCK_UN)
+        """Wait for whoever else writes: threads of this process, and other processes."""
+        with self._mutex:
+            if not _is_at(self._lock, self._folder / _LOCK_FILE):  # the folder may be another now
+                before, self._lock = self._lock, self._open_lock()
+                os.close(before)
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:
+                fcntl.flock(self._lock, fcntl.LOCK_UN)
 
     def _open_lock(self) -> int:
         return os.open(self._folder / _LOCK_FILE, os.O_CREAT | os.O_RDWR, 0o640)

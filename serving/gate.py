@@ -103,8 +103,8 @@ class Front:
         )
         status: int | str = _ANSWERED[ask.protocol]
         try:
-            client = self._identify(ask)
-            watch.note(client=client)
+            watch.note(client=f"unknown@{ask.peer}")
+            client = self._identify(ask, watch)
             allowed_s = min(self._deadline_s, ask.timeout_s or self._deadline_s)
             # A body of unknown length may grow to the limit.
             size = self.max_body_bytes if ask.num_bytes is None else ask.num_bytes
@@ -125,9 +125,10 @@ class Front:
         finally:
             watch.end(status)
 
-    def _identify(self, ask: Ask) -> str:
+    def _identify(self, ask: Ask, watch: Watch) -> str:
         known = self._doorkeeper.admit(ask.headers.get("authorization"), _SCOPES[ask.kind])
         client = f"{ANONYMOUS}@{ask.peer}" if known == ANONYMOUS else known
+        watch.note(client=client)
         wait_s = self._rates.take(client)
         if wait_s is not None:
             raise RateError("too many requests of this client in a minute", wait_s)

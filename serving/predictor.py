@@ -1,5 +1,7 @@
 """The study analysis as a model of the Open Inference Protocol. Knows no route and no socket."""
 
+import errno
+import logging
 import time
 import uuid
 from collections.abc import Sequence
@@ -27,6 +29,7 @@ from serving.studies import (
     read_studies,
     write_tensors,
 )
+from serving.watch.logs import tell
 
 MODEL_NAME = "bonexray"
 DISCLAIMER = (
@@ -169,6 +172,9 @@ class StudyModel:
         try:
             self._audit.append(answered)
         except (OSError, RecordsError) as error:
+            number = error.errno if isinstance(error, OSError) else None
+            why = errno.errorcode.get(number or 0, "not_a_record").lower()
+            tell("audit_failed", logging.ERROR, code=why, answer_id=answer_id)
             raise NotReadyError("the answer cannot be written down, and so is not given") from error
 
     def _identity(self, answer_id: str) -> Parameters:

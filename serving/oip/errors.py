@@ -110,3 +110,14 @@ class DeadlineError(RequestError):
 
     status = 504
     grpc_code = "DEADLINE_EXCEEDED"
+
+
+def let_go(error: BaseException | None) -> None:
+    """Take the tracebacks from an error that was answered, and from its causes.
+
+    Their frames hold the request, and by way of a future the error again: such a circle is there
+    until garbage is collected, which among few and large requests is too late.
+    """
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__

@@ -21,6 +21,7 @@ from serving.oip.errors import (
     NotReadyError,
     RequestError,
     TooLargeError,
+    let_go,
 )
 from serving.oip.json_form import HEADER_LENGTH, read_request, write_response
 from serving.oip.model import Ask, Call, Gate, Kind, Model, Models
@@ -61,8 +62,10 @@ class Rest:
                     response = await handler(request, call)
             except RequestError as error:
                 response = error_response(error)
-            except Exception:  # the gate has seen it; raised on, it would cost the connection
+                let_go(error)
+            except Exception as error:  # the gate has seen it; raised on, it costs the connection
                 response = json_response({"error": DEFECT}, 500)
+                let_go(error)
             response.headers.update(headers)
             return response
 

@@ -73,6 +73,7 @@ def configure_logs(stream: IO[str]) -> None:
         if isinstance(logger, logging.Logger):
             logger.handlers.clear()
             logger.propagate = True
+            logger.disabled = False
     logging.root.handlers[:] = [handler]
     logging.root.setLevel(logging.WARNING)
     _OURS.setLevel(logging.INFO)

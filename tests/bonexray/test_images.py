@@ -93,3 +93,13 @@ def test_a_chunk_that_pillow_trips_over_is_an_image_that_is_refused() -> None:
     at = png.rindex(b"IEND") - 4
     with pytest.raises(ImageError, match="cannot be decoded"):
         open_image(png[:at] + chunk + png[at:])
+
+
+def test_a_jpeg_that_goes_over_its_pixels_again_and_again_is_refused() -> None:
+    file = io.BytesIO()
+    ramp().save(file, "JPEG", progressive=True)
+    jpeg = file.getvalue()
+    scan = jpeg[jpeg.rindex(b"\xff\xda") : -2]
+    assert open_image(jpeg[:-2] + scan * 10 + jpeg[-2:]).mode == "L"
+    with pytest.raises(ImageError, match="a JPEG of more than 100 scans"):
+        open_image(jpeg[:-2] + scan * 100 + jpeg[-2:])

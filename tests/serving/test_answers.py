@@ -123,6 +123,11 @@ def without(name):
         written(without("study_verdict")),
         written(parameters=PARAMETERS | {"negative_below": "low"}),
         written(parameters={"answer_id": "1"}),
+        written(parameters=PARAMETERS | {"disclaimer": "a\x1b[31m"}),
+        written(parameters=PARAMETERS | {"model_version": "3\n4"}),
+        written(COLUMNS | {"study_verdict": [b"doubtful\x1b]0;x\x07", b"not_analysed"]}),
+        written(COLUMNS | {"view_category": [[b"\r", b""], PAIR, PAIR]}),
+        written(without("study_verdict") | {7: [b"", b""]}),
     ],
 )
 def test_what_is_no_answer_of_ours_is_refused(body, length):

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -135,6 +136,71 @@ def test_the_chain_goes_on_the_next_day_and_the_oldest_day_may_be_removed(tmp_pa
     assert [record.number for record in read_audit(tmp_path)] == [2, 3]
     AuditLog(tmp_path).append(ANSWERED)
     assert len(read_audit(tmp_path)) == 3
+
+
+def append(log, times):
+    for _ in range(times):
+        log.append(ANSWERED)
+
+
+def test_records_that_are_cut_off_while_the_server_runs_are_missed_ever_after(tmp_path):
+    log = AuditLog(tmp_path)
+    append(log, 4)
+    lines = the_file(tmp_path).read_text().splitlines(keepends=True)
+    the_file(tmp_path).write_text("".join(lines[:2]))
+    append(log, 1)
+    with pytest.raises(RecordsError, match="line 3: it is not what followed the line before"):
+        read_audit(tmp_path)
+
+
+def test_a_last_record_that_is_altered_while_the_server_runs_is_missed_ever_after(tmp_path):
+    log = AuditLog(tmp_path)
+    append(log, 2)
+    text = the_file(tmp_path).read_text()
+    begin = text.rindex('"probability":0.25')
+    the_file(tmp_path).write_text(text[:begin] + text[begin:].replace("0.25", "0.125"))
+    append(log, 1)
+    with pytest.raises(RecordsError, match="line 3: it is not what followed the line before"):
+        read_audit(tmp_path)
+
+
+@pytest.mark.parametrize("gone", ["the file", "the folder"])
+def test_an_answer_is_never_written_to_a_file_that_was_removed(tmp_path, gone):
+    folder = tmp_path / "audit"
+    log = AuditLog(folder)
+    append(log, 2)
+    if gone == "the folder":
+        shutil.rmtree(folder)
+        with pytest.raises(FileNotFoundError):
+            append(log, 1)
+        folder.mkdir()
+    else:
+        the_file(folder).unlink()
+    append(log, 1)
+    AuditLog(folder).append(ANSWERED)
+    append(log, 1)
+    assert [record.number for record in read_audit(folder)] == [3, 4, 5]
+
+
+def test_a_copy_beside_the_records_is_none_of_them(tmp_path):
+    log = AuditLog(tmp_path)
+    append(log, 1)
+    copy = tmp_path / "answers-copy.jsonl"
+    copy.write_bytes(the_file(tmp_path).read_bytes())
+    append(log, 1)
+    assert len(copy.read_text().splitlines()) == 1
+    copy.unlink()
+    assert len(read_audit(tmp_path)) == 2
+
+
+def test_nothing_is_written_behind_a_line_that_is_no_record(tmp_path):
+    AuditLog(tmp_path).append(ANSWERED)
+    with the_file(tmp_path).open("a") as file:
+        file.write("a note\n")
+    log = AuditLog(tmp_path)
+    for _ in range(2):
+        with pytest.raises(RecordsError, match="its last line is no record of an answer"):
+            append(log, 1)
 
 
 def test_a_folder_that_cannot_be_written_to_is_told(tmp_path):

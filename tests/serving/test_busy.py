@@ -23,10 +23,12 @@ def test_a_request_is_let_in_as_long_as_it_would_begin_in_time():
         load.add(1)
         load.done(0.1)  # the mean is 0.1 s now
     admission = Admission(load, max_wait_s=1.0, max_held_bytes=1000)
-    load.add(20)
+    for _ in range(20):
+        load.add(1)
     with admission.hold(1):
         pass  # 19 before it, by two, is 0.95 s
-    load.add(3)
+    for _ in range(3):
+        load.add(1)
     with pytest.raises(BusyError) as refused, admission.hold(1):
         pass
     assert "an answer would wait 1.1 s" in str(refused.value)
@@ -41,6 +43,19 @@ def test_requests_that_have_not_said_how_many_views_they_hold_count_as_one_each(
         with pytest.raises(BusyError):
             held.enter_context(admission.hold(1))
     assert admission.wait_s() == 0
+
+
+def test_requests_of_many_views_are_expected_to_hold_as_many():
+    load = Workload(jobs=1)
+    for _ in range(400):
+        load.add(10)
+        for _ in range(10):
+            load.done(0.1)
+    admission = Admission(load, max_wait_s=1.5, max_held_bytes=1000)
+    with ExitStack() as room:
+        room.enter_context(admission.hold(1))
+        with pytest.raises(BusyError, match="would wait 1.9 s"):  # ten before it, ten of its own
+            room.enter_context(admission.hold(1))
 
 
 @pytest.mark.parametrize("held", [(1000,), (60, 40)])

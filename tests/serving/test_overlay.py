@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bonexray.errors import ImageError
 from serving.heatmap import draw_heatmap
 from serving.overlay import MAX_PX, SHEET, lay_over, write_overlays
 from tests.serving.dicom.files import dicom, radiograph
@@ -29,6 +30,12 @@ def written(folder, names, views, readings):
     sheet = write_overlays(folder, names, views, study)
     assert sheet == folder / SHEET
     return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+
+
+@pytest.mark.parametrize("heatmap", [b"junk", EVIDENCE[:60]], ids=["no picture", "cut short"])
+def test_a_heatmap_that_is_no_picture_is_told(heatmap):
+    with pytest.raises(ImageError, match="^view_heatmap of the answer: "):
+        lay_over(Image.open(BytesIO(grey_png(48, 64))), heatmap)
 
 
 def test_colours_lie_over_the_view_by_their_opacity():

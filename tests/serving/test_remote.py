@@ -1,5 +1,6 @@
 """`ask`, of real servers, and of one that stands before a real one and is busy."""
 
+import gzip
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -8,6 +9,7 @@ import httpx
 import pytest
 
 from bonexray.errors import ConfigError
+from serving import remote
 from serving.client import TOKEN, main
 from serving.guard.clients import Scope
 from serving.guard.tokens import add_client, new_token
@@ -137,6 +139,7 @@ def test_a_server_that_stays_busy_is_told_after_four_times(server, png):
         (429, {"Retry-After": "31"}, b'{"error": "too busy"}'),
         (504, {"Retry-After": "0"}, b'{"error": "too late"}'),
         (400, {"Retry-After": "0"}, b'{"error": "no view"}'),
+        (429, {"Retry-After": "9" * 5000}, b'{"error": "too busy"}'),
     ],
 )
 def test_one_who_would_ask_in_vain_or_wait_for_long_does_not(server, png, refusal):
@@ -153,6 +156,32 @@ def test_an_answer_that_is_not_ours_is_told(server, png, said):
     with (
         standing_before(server, (200, {}, said)) as (other, _),
         pytest.raises(NoAnswerError, match="the answer is not one of a bonexray server"),
+    ):
+        ask(other, [[png(60)]])
+
+
+def test_an_answer_without_end_is_not_kept_in_memory(server, png, monkeypatch):
+    monkeypatch.setattr(remote, "_MAX_ANSWER_BYTES", 1000)
+    with (
+        standing_before(server, (200, {}, b"a" * 1001)) as (other, _),
+        pytest.raises(NoAnswerError, match="an answer of more than 1,000 bytes"),
+    ):
+        ask(other, [[png(60)]])
+
+
+def test_an_answer_that_is_packed_is_not_unpacked(server, png):
+    packed = gzip.compress(bytes(1000))
+    with (
+        standing_before(server, (200, {"Content-Encoding": "gzip"}, packed)) as (other, _),
+        pytest.raises(NoAnswerError, match="the answer is not one of a bonexray server"),
+    ):
+        ask(other, [[png(60)]])
+
+
+def test_a_refusal_whose_words_are_nested_too_deep_is_told_by_its_status(server, png):
+    with (
+        standing_before(server, (400, {}, b"[" * 100_000)) as (other, _),
+        pytest.raises(NoAnswerError, match=r"refused \(400\): Bad Request"),
     ):
         ask(other, [[png(60)]])
 

@@ -238,6 +238,7 @@ PRIVATE_PEM = RSA.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption(
         b"{",
         b"[]",
         b'{"keys": 7}',
+        b'{"keys": ' + b"[" * 50_000,
         b'{"keys": []}',
         b'{"keys": ["DOE"]}',
         json.dumps({"keys": [entry for entry in jwks() if entry.get("use") == "enc"]}).encode(),

@@ -1,12 +1,17 @@
+import errno
 import http.client
 import socket
+import socketserver
+import struct
 import threading
 
 import httpx
 import pytest
 from prometheus_client.openmetrics import parser
 
+from serving.watch import exposition
 from serving.watch.exposition import MetricsServer
+from tests.serving.live import wait_until
 
 
 @pytest.fixture
@@ -68,6 +73,44 @@ def test_what_is_not_http_is_answered_or_cut_without_a_word_in_the_log(served, c
 def test_a_client_that_says_nothing_does_not_hold_up_the_next(served):
     with socket.create_connection(("127.0.0.1", served)):
         assert ask(served).status_code == 200
+
+
+def test_clients_that_are_late_or_gone_leave_no_word_beside_the_log(
+    metrics, listener, capfd, monkeypatch
+):
+    monkeypatch.setattr(exposition, "_PATIENCE_S", 0.1)
+    server = MetricsServer(metrics.registry, listener)
+    port = listener.getsockname()[1]
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as late:
+        late.sendall(b"GET /metr")
+        assert late.recv(1) == b""  # it is closed
+    for _ in range(20):
+        gone = socket.create_connection(("127.0.0.1", port))
+        gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        gone.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+        gone.close()  # by a reset
+    assert ask(port).status_code == 200
+    server.close()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_without_a_file_to_open_the_next_connection_is_waited_for_and_not_tried_on_and_on(
+    metrics, listener, monkeypatch
+):
+    tries = []
+
+    def refuse(_):
+        tries.append(1)
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr(socketserver.TCPServer, "get_request", refuse)
+    server = MetricsServer(metrics.registry, listener)
+    with socket.create_connection(listener.getsockname()):
+        wait_until(lambda: tries)
+        threading.Event().wait(0.5)
+    monkeypatch.undo()
+    assert len(tries) <= 2
+    server.close()
 
 
 def test_two_that_share_a_socket_answer_until_the_last_closes(metrics, listener):
