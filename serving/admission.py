@@ -49,8 +49,10 @@ class Workload:
 
         Requests that have not said yet how many views they hold are taken for the mean ones.
         """
-        before = max(float(self._views), requests * self._views_each) + self._views_each
-        return max(0.0, before - self._jobs) * self._view_s / self._jobs
+        before = max(float(self._views), requests * self._views_each)
+        if before == 0:  # or many and slow views would shut out for good whoever came after them
+            return 0.0
+        return max(0.0, before + self._views_each - self._jobs) * self._view_s / self._jobs
 
 
 class Admission:

@@ -200,7 +200,7 @@ def read_audit(folder: Path) -> list[AuditRecord]:
     """Every record of an audit folder, the chain verified from its first file that is left.
 
     Raises:
-        RecordsError: there is no file, or a line is torn, altered, missing or out of its place.
+        RecordsError: there is no answer, or a line is torn, altered, missing or out of its place.
     """
     paths = sorted(folder.glob(AUDIT_FILES))
     if not paths:
@@ -224,4 +224,6 @@ def read_audit(folder: Path) -> list[AuditRecord]:
                 )
             records.append(record)
             before = hashlib.sha256(line).hexdigest()
+    if not records:
+        raise RecordsError(f"{folder}: its {AUDIT_FILES} hold no answer")
     return records

@@ -5,7 +5,7 @@ import grpc
 from serving.guard.tls import Tls
 from serving.oip.rpc import Servicer
 
-_MOST_CALLS = 256
+_MOST_CALLS = 64
 """At a time; each holds its message. Further ones are told RESOURCE_EXHAUSTED at once."""
 
 

@@ -9,6 +9,11 @@ _J2K_START = b"\xff\x4f\xff\x51"
 _J2K_WITHIN = 512
 """Some writers put the codestream into a JP2 file, whose boxes come first; in bytes."""
 _J2K_CODING = 0x52
+_J2K_COMPONENT_CODING, _J2K_TILE_PART, _J2K_DATA, _J2K_END = 0x53, 0x90, 0x93, 0xD9
+_SMALLEST_PRECINCT, _SMALLEST_BLOCK = 6, 4
+"""As powers of two. Decoders keep some hundred bytes for each, whatever is in it: a file of 828
+bytes took 8.7 GB."""
+_MOST_TILES = 4096
 
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 # SOF0, SOF1 and SOF3 of ISO 10918-1, and SOF55 of ISO 14495-1.
@@ -63,7 +68,7 @@ def open_j2k(frame: bytes) -> Codestream:
     """Read the main header of a JPEG 2000 codestream (ISO 15444-1 annex A).
 
     Raises:
-        ImageError: it is none, cut short or not grey.
+        ImageError: it is none, cut short, not grey, or cut into more parts than any writer makes.
     """
     start = frame.find(_J2K_START, 0, _J2K_WITHIN)
     if start < 0:
@@ -73,6 +78,7 @@ def open_j2k(frame: bytes) -> Codestream:
         right, low, left, top = struct.unpack_from(">4I", data, 8)
         components, depth = struct.unpack_from(">HB", data, 40)
         levels = _j2k_levels(data)
+        _refuse_splinters(data, right, low)
     except (IndexError, struct.error) as error:
         raise ImageError("PixelData: a JPEG 2000 frame that is cut short") from error
     if components != 1:
@@ -105,3 +111,36 @@ def _j2k_levels(data: bytes) -> int:
             return data[at + 9]
         at += 2 + struct.unpack_from(">H", data, at + 2)[0]
     raise ImageError("PixelData: a JPEG 2000 frame without a coding style")
+
+
+def _refuse_splinters(data: bytes, right: int, low: int) -> None:
+    """Look at every coding style, of the main header and of each tile-part."""
+    tile_width, tile_height = struct.unpack_from(">2I", data, 24)
+    if -(-right // tile_width) * -(-low // tile_height) > _MOST_TILES:
+        raise ImageError(f"PixelData: more than {_MOST_TILES} tiles in a JPEG 2000 frame")
+    at, tile_part, segments = len(_J2K_START) - 2, 0, 0
+    while at + 2 <= len(data) and data[at + 1] != _J2K_END and segments < _MAX_SEGMENTS:
+        marker, segments = data[at + 1], segments + 1
+        if marker == _J2K_DATA:
+            length = struct.unpack_from(">I", data, tile_part + 6)[0]
+            if length == 0:  # the last one, to the end
+                return
+            at = tile_part + max(length, 14)
+            continue
+        if marker == _J2K_TILE_PART:
+            tile_part = at
+        if marker in (_J2K_CODING, _J2K_COMPONENT_CODING):
+            _refuse_style(data, at, data[at + 4 if marker == _J2K_CODING else at + 5],
+                          at + (9 if marker == _J2K_CODING else 6))  # fmt: skip
+        at += 2 + struct.unpack_from(">H", data, at + 2)[0]
+
+
+def _refuse_style(data: bytes, at: int, style: int, levels_at: int) -> None:
+    width, height = data[levels_at + 1] + 2, data[levels_at + 2] + 2
+    precincts = data[levels_at + 5 : at + 2 + struct.unpack_from(">H", data, at + 2)[0]]
+    sizes = [(each & 15, each >> 4) for each in precincts] if style & 1 else []
+    if (
+        min(width, height) < _SMALLEST_BLOCK
+        or min(map(min, sizes), default=15) < _SMALLEST_PRECINCT
+    ):
+        raise ImageError("PixelData: a JPEG 2000 frame in blocks or precincts that are too small")

@@ -38,7 +38,7 @@ _KINDS: dict[str, set[type]] = {"b": {bool}, "i": {int}, "u": {int}, "f": {int, 
 
 
 def read_request(
-    body: bytes, header_length: str | None, specs: Sequence[TensorSpec]
+    body: bytes | bytearray, header_length: str | None, specs: Sequence[TensorSpec]
 ) -> InferRequest:
     """Parse the body of an infer request.
 
@@ -51,7 +51,7 @@ def read_request(
         BadRequestError: names the field that is not what it should be.
     """
     size = len(body) if header_length is None else _header_size(header_length, len(body))
-    document = parse_json(body[:size])
+    document = parse_json(body if size == len(body) else body[:size])
     blobs = _Blobs(memoryview(body)[size:])
     inputs = _list_of_objects(document, "inputs")
     request = InferRequest(
@@ -106,7 +106,7 @@ def write_response(
     return [head, *blobs], len(head) if blobs else None
 
 
-def parse_json(text: bytes) -> dict[str, Any]:
+def parse_json(text: bytes | bytearray) -> dict[str, Any]:
     """An object out of JSON.
 
     Raises:

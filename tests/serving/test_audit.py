@@ -193,6 +193,13 @@ def test_a_copy_beside_the_records_is_none_of_them(tmp_path):
     assert len(read_audit(tmp_path)) == 2
 
 
+def test_files_without_an_answer_are_no_sound_records(tmp_path):
+    AuditLog(tmp_path).append(ANSWERED)
+    the_file(tmp_path).write_bytes(b"")
+    with pytest.raises(RecordsError, match="hold no answer$"):
+        read_audit(tmp_path)
+
+
 def test_nothing_is_written_behind_a_line_that_is_no_record(tmp_path):
     AuditLog(tmp_path).append(ANSWERED)
     with the_file(tmp_path).open("a") as file:

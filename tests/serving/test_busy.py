@@ -35,6 +35,16 @@ def test_a_request_is_let_in_as_long_as_it_would_begin_in_time():
     assert int(refused.value.headers()["Retry-After"]) >= 1
 
 
+def test_whoever_asks_when_nobody_waits_is_let_in_whatever_was_asked_before():
+    load = Workload(jobs=2)
+    for _ in range(100):
+        load.add(64)
+        for _ in range(64):
+            load.done(1.0)
+    with Admission(load, max_wait_s=5, max_held_bytes=1000).hold(1):
+        pass
+
+
 def test_requests_that_have_not_said_how_many_views_they_hold_count_as_one_each():
     admission = Admission(Workload(jobs=1), max_wait_s=0.2, max_held_bytes=1000)
     with ExitStack() as held:

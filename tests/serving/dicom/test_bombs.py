@@ -6,10 +6,13 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
+import imagecodecs
+import numpy as np
 import pytest
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
+    JPEG2000Lossless,
     JPEGExtended12Bit,
     JPEGLosslessSV1,
     JPEGLSLossless,
@@ -138,3 +141,55 @@ def test_more_pixels_than_we_hold_are_refused_before_they_are_decoded(syntax: st
     with pytest.raises(TooManyPixelsError, match="65535 x 65535"):
         read_dicom(data, SIZE)
     assert peak(lambda: outcome(data)) < 4 * MIB
+
+
+def splintered(at: int, value: int, tile_part: bool = False) -> bytes:
+    """A JPEG 2000 frame of 1900 x 1900 whose coding style says another number somewhere."""
+    frame = imagecodecs.jpeg2k_encode(np.zeros((1900, 1900), np.uint8), codecformat="j2k", level=0)
+    start = frame.index(b"\xff\x52")
+    style = bytearray(
+        frame[start : start + 2 + int.from_bytes(frame[start + 2 : start + 4], "big")]
+    )
+    sizes = [value if at == _PRECINCTS else 0xFF] * (style[9] + 1)
+    style[4] |= 1
+    if at != _PRECINCTS:
+        style[at] = value
+    style = style[:14] + bytes(sizes)
+    style[2:4] = (len(style) - 2).to_bytes(2, "big")
+    if not tile_part:
+        return frame[:start] + bytes(style) + frame[start + 14 :]
+    behind = frame.index(b"\xff\x90") + 12
+    return frame[:behind] + bytes(style) + frame[behind:]
+
+
+_PRECINCTS, _BLOCK_WIDTH, _BLOCK_HEIGHT = 14, 10, 11
+
+
+@pytest.mark.parametrize("tile_part", [False, True])
+@pytest.mark.parametrize(
+    ("at", "value"), [(_PRECINCTS, 0x11), (_PRECINCTS, 0xF5), (_BLOCK_WIDTH, 0), (_BLOCK_HEIGHT, 1)]
+)
+def test_a_frame_in_a_million_splinters_is_refused_before_it_is_decoded(at, value, tile_part):
+    pixels = np.zeros((1900, 1900), np.uint8)
+    file = dicom(pixels, JPEG2000Lossless, frame=splintered(at, value, tile_part))
+    with pytest.raises(ImageError, match="blocks or precincts that are too small"):
+        read_dicom(file, SIZE)
+
+
+def test_precincts_of_the_usual_size_are_read():
+    pixels = np.zeros((1900, 1900), np.uint8)
+    read_dicom(dicom(pixels, JPEG2000Lossless, frame=splintered(_PRECINCTS, 0x88)), SIZE)
+
+
+def test_a_frame_of_more_tiles_than_any_writer_makes_is_refused():
+    frame = bytearray(splintered(_PRECINCTS, 0x88))
+    frame[24:32] = struct.pack(">2I", 8, 8)
+    file = dicom(np.zeros((1900, 1900), np.uint8), JPEG2000Lossless, frame=bytes(frame))
+    with pytest.raises(ImageError, match="more than 4096 tiles"):
+        read_dicom(file, SIZE)
+
+
+def test_a_frame_of_more_pixels_than_its_bytes_can_hold_is_refused():
+    frame = imagecodecs.jpegls_encode(np.zeros((6000, 6000), np.uint8))
+    with pytest.raises(TooManyPixelsError, match="36,000,000 pixels in .* bytes, expected at most"):
+        read_dicom(dicom(np.zeros((6000, 6000), np.uint8), JPEGLSLossless, frame=frame), SIZE)
