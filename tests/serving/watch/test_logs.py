@@ -47,7 +47,7 @@ def test_no_field_of_an_event_repeats_what_it_must_not(log_text):
 
 
 @pytest.mark.parametrize(
-    "name", ["uvicorn.error", "grpc._cython", "onnxruntime", "PIL", "asyncio"]
+    "name", ["uvicorn.error", "grpc._cython", "onnxruntime", "PIL", "httpcore"]
 )
 def test_a_library_is_told_by_name_and_level_and_never_by_its_words(log_text, name):
     logger = logging.getLogger(name)
