@@ -142,8 +142,8 @@ def load_network(
 
 def try_network(
     session: ort.InferenceSession, bundle: Bundle, *, precision: Precision = "fp32"
-) -> None:
-    """Run a bundle's network once.
+) -> NetworkOutputs:
+    """What a bundle's network says of one black view.
 
     Args:
         session: of the network.
@@ -159,6 +159,7 @@ def try_network(
     except _NOT_A_GRAPH as error:
         raise BundleError(f"{file}: cannot be run: {_first_line(error)}") from error
     _check_contract(outputs, bundle, file)
+    return outputs
 
 
 def run_network(session: ort.InferenceSession, images: Floats32) -> NetworkOutputs:

@@ -17,7 +17,7 @@ BonexrayError
   ├── ClusterError   a Kubernetes API that cannot be reached, or refuses
   ├── BuildError     an image that cannot be built or asked
   ├── KubeflowError  a server of pipelines that cannot be used, or a run that failed
-  └── RecordsError   the records of decisions are torn or altered, or held by another decision
+  └── RecordsError   records of decisions or answers are torn or altered, or held by another
 
 Every message says what, which value, what was expected, and in which file or field. Anything
 that is not a BonexrayError is a defect of ours and keeps its traceback.

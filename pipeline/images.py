@@ -29,7 +29,6 @@ from pipeline.versions import code_commit, is_changed
 IMAGES = {"bonexray-components": "components", "bonexray-serving": "serving"}
 """Name -> the folder of its Dockerfile and its lock file."""
 BASE = "python:3.11-slim-bookworm"
-INDEX_URL = "https://pypi.org/simple"
 BILLS = Path("images")
 _CONTEXT_CA = Path(".build/ca.crt")
 _LIST = r"""
@@ -48,6 +47,7 @@ class Sources:
 
     base: str
     index_url: str
+    """Empty for pip's own."""
     ca_bundle: Path | None
     """Certificates that the index is trusted under; None for those of the base image."""
 
@@ -139,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.images", description=__doc__)
     parser.add_argument("--base", default=BASE, help="image of Python 3.11 on Debian")
-    parser.add_argument("--index-url", default=INDEX_URL, help="of the packages")
+    parser.add_argument("--index-url", default="", help="of the packages, by default pip's own")
     parser.add_argument("--ca-bundle", type=Path, help="certificates to trust the index under")
     parser.add_argument("--only", choices=sorted(IMAGES), help="one of the two")
     args = parser.parse_args(argv)

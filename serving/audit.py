@@ -13,7 +13,6 @@ from bonexray.command import run_or_exit
 from bonexray.errors import LineageError, RecordsError
 from bonexray.images import PREPROCESSING
 from bonexray.store import BundleStore
-from serving.admission import Workload
 from serving.answer_records import AuditRecord, read_audit
 from serving.engine import Engine
 from serving.judging import judge
@@ -59,7 +58,7 @@ def replay(record: AuditRecord, views: Sequence[bytes], store: BundleStore) -> s
             f"{PREPROCESSING}: check out the commit that answered"
         )
     bundle = store.open(record.bundle_digest)
-    engine = Engine(bundle, 1, record.precision, Workload(1))
+    engine = Engine(bundle, 1, record.precision)
     if engine.precision != record.precision:
         raise LineageError(
             f"{record.answer_id}: was answered in {record.precision}, which this CPU does not do"

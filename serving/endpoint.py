@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 from bonexray.bundle import Bundle
 from bonexray.errors import BundleError
 from serving import __version__
-from serving.admission import Admission, Workload
+from serving.admission import Admission
 from serving.answer_records import AuditLog
 from serving.apidoc import api_routes
 from serving.drain import DrainingServer, Farewell
@@ -66,15 +66,16 @@ class Endpoint:
         config = setup.config
         self._setup, self._drain = setup, drain
         self._max_body_bytes = config.max_body_mib * 2**20
-        load = Workload(setup.threads)
-        engine = self._engine = Engine(bundle, setup.threads, config.precision, load)
+        engine = self._engine = Engine(bundle, setup.threads, config.precision)
         self.model = StudyModel(bundle, version, engine, AuditLog(setup.audit), config.max_views)
         self.model.warm()
         self._models = Models([self.model])
         self._tls = Tls(setup.certificate, setup.key) if setup.certificate and setup.key else None
-        admission = Admission(load, config.deadline_s / 2, _BODIES_HELD * self._max_body_bytes)
+        admission = Admission(
+            engine.load, config.deadline_s / 2, _BODIES_HELD * self._max_body_bytes
+        )
         self._metrics = Metrics(
-            waiting_views=lambda: load.views,
+            waiting_views=lambda: engine.load.views,
             wait_s=admission.wait_s,
             max_wait_s=config.deadline_s / 2,
             deadline_s=config.deadline_s,

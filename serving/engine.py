@@ -56,14 +56,13 @@ class ReadView:
 class Engine:
     """The network of one bundle, and the threads that read views with it."""
 
-    def __init__(self, bundle: Bundle, threads: int, precision: Precision, load: Workload) -> None:
+    def __init__(self, bundle: Bundle, threads: int, precision: Precision) -> None:
         """Open the network.
 
         Args:
             bundle: whose network it is.
             threads: how many views are read at a time on a CPU.
             precision: wished; `precision` is what this bundle and this CPU come to.
-            load: is told of every job.
 
         Raises:
             BundleError: the network cannot be run or does not keep the bundle's contract.
@@ -71,19 +70,16 @@ class Engine:
         gpu = _CUDA in ort.get_available_providers()
         self.precision: Precision = "fp32" if gpu else choose_precision(bundle, precision)
         self._bundle = bundle
-        self._load = load
         session = load_network(
             bundle, precision=self.precision, providers=([_CUDA] if gpu else []) + [_CPU]
         )
-        try_network(session, bundle, precision=self.precision)
-        size = bundle.info.image.size
-        blank = run_network(session, np.zeros((1, 1, size, size), np.float32))
-        self.map_shape = blank.cams.shape[1:]
+        self.map_shape = try_network(session, bundle, precision=self.precision).cams.shape[1:]
         """(h, w) of the map of evidence."""
         self._session = session
         self._run: Callable[[Floats32], NetworkOutputs] = partial(run_network, session)
         self._on_gpu = _CUDA in session.get_providers()  # not where its libraries are missing
         jobs = threads * (_JOBS_PER_CORE_OF_A_GPU if self._on_gpu else 1)
+        self.load = Workload(jobs)
         self._pool = ThreadPoolExecutor(jobs, thread_name_prefix="view")
 
     def start(self) -> None:
@@ -107,7 +103,7 @@ class Engine:
             DeadlineError: `deadline_s` (of `time.monotonic`) came before all were begun.
         """
         reading, asked_s = _Reading(len(views), then), time.monotonic()
-        self._load.add(len(views))
+        self.load.add(len(views))
         jobs = [
             self._pool.submit(
                 reading.take, at, partial(self._job, view, at + 1, asked_s, deadline_s)
@@ -125,7 +121,7 @@ class Engine:
 
     def read_now(self, views: Sequence[AskedView]) -> list[ReadView]:
         """As `read`, in this thread and without a deadline."""
-        self._load.add(len(views))
+        self.load.add(len(views))
         now_s = time.monotonic()
         return [
             self._job(view, number, now_s, float("inf"))
@@ -135,7 +131,7 @@ class Engine:
     def _forget(self, job: "Future[None]") -> None:
         """Of a client that left, what waited is never begun, and is not waited for."""
         if job.cancelled():
-            self._load.done(None)
+            self.load.done(None)
 
     def _job(self, view: AskedView, number: int, asked_s: float, deadline_s: float) -> ReadView:
         began_s, took_s = time.monotonic(), None
@@ -156,7 +152,7 @@ class Engine:
                 inferred_s=ended_s - inferring_s,
             )
         finally:
-            self._load.done(took_s)
+            self.load.done(took_s)
 
 
 class _Reading(Generic[Answer]):

@@ -105,12 +105,14 @@ class Front:
         try:
             watch.note(client=f"unknown@{ask.peer}")
             client = self._identify(ask, watch)
-            allowed_s = min(self._deadline_s, ask.timeout_s or self._deadline_s)
+            own_s = self._deadline_s if ask.timeout_s is None else ask.timeout_s
             # A body of unknown length may grow to the limit.
             size = self.max_body_bytes if ask.num_bytes is None else ask.num_bytes
             room = self._admission.hold(size) if ask.kind == "infer" else nullcontext()
             with room:
-                yield Call(client=client, deadline_s=started_s + allowed_s, watch=watch)
+                yield Call(
+                    client=client, deadline_s=started_s + min(own_s, self._deadline_s), watch=watch
+                )
         except RequestError as error:
             status = error.status if ask.protocol == "rest" else error.grpc_code
             _tell(watch, error)

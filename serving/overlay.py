@@ -9,11 +9,11 @@ from PIL.PngImagePlugin import PngInfo
 
 from bonexray.artifacts import whole_file
 from bonexray.errors import ImageError
-from bonexray.images import fitted_size, open_image, to_grey
+from bonexray.images import fitted_size, open_image
 from serving.answer_text import in_words, plain, shown_probability
 from serving.answers import HEATMAP, StudyReading, ViewReading
-from serving.dicom.reading import is_dicom, read_dicom
 from serving.dicom.refusal import ViewRefusedError
+from serving.pictures import open_picture
 
 SHEET = "sheet.png"
 MAX_PX = 1024
@@ -117,7 +117,7 @@ def draw_sheet(pictures: Sequence[ViewPictures], reading: StudyReading) -> Image
 def _draw_view(name: str, data: bytes, reading: ViewReading) -> ViewPictures:
     try:
         # As the server decodes it, in more pixels.
-        grey = read_dicom(data, MAX_PX).grey if is_dicom(data) else to_grey(open_image(data))
+        grey = open_picture(data, MAX_PX).grey
     except (ImageError, ViewRefusedError):
         return ViewPictures(name=name, reading=reading, grey=None, overlaid=None)
     if max(grey.size) > MAX_PX:

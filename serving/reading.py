@@ -8,13 +8,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from PIL import Image
-
 from bonexray.errors import ImageError
-from bonexray.images import Pixels, fit, letterbox, open_image, to_grey
-from serving.dicom.reading import is_dicom, read_dicom
+from bonexray.images import Pixels, fit, letterbox
 from serving.dicom.refusal import ViewRefusedError
 from serving.oip.errors import BadRequestError
+from serving.pictures import Picture, open_picture
 from serving.studies import AskedView
 
 OTHER_PART = "other_part"
@@ -57,33 +55,27 @@ def decode_view(view: AskedView, number: int, size: int) -> DecodedView:
         BadRequestError: it is no image that we accept. The message never repeats the file.
     """
     started_s = time.perf_counter()
-    data = bytes(view.data)
-    claimed, uid, study_uid, refusal, note = view.claimed_part, "", "", "", ""
-    grey: Image.Image | None = None
+    data, refusal = bytes(view.data), ""
+    picture: Picture | None = None
     try:
-        if is_dicom(data):
-            dicom = read_dicom(data, size)
-            grey, uid, claimed = dicom.grey, dicom.instance_uid, claimed or dicom.claimed_part
-            study_uid = dicom.study_uid
-            note = NO_WINDOW if dicom.without_window else ""
-        else:
-            grey = to_grey(open_image(data))
+        picture = open_picture(data, size)
     except ViewRefusedError as error:
         refusal = error.code
     except ImageError as error:
         raise BadRequestError(f"view {number}: {error}") from error
+    claimed = view.claimed_part or (picture.claimed_part if picture else "")
     if claimed == "other":  # the header's; a request can only claim a part that is known
         refusal = refusal or OTHER_PART
-    fitted = fit(grey, size) if grey is not None and not refusal else None
+    fitted = fit(picture.grey, size) if picture and not refusal else None
     return DecodedView(
         square=None if fitted is None else letterbox(fitted, size),
         shape=(0, 0) if fitted is None else (fitted.shape[0], fitted.shape[1]),
         claimed_part=claimed,
         refusal=refusal,
-        note=note,
+        note=NO_WINDOW if picture and picture.without_window else "",
         sha256=hashlib.sha256(data).hexdigest(),
-        instance_uid=uid,
-        study_uid=study_uid,
+        instance_uid=picture.instance_uid if picture else "",
+        study_uid=picture.study_uid if picture else "",
         seconds=time.perf_counter() - started_s,
     )
 

@@ -5,8 +5,6 @@ https://kserve.github.io/website, V1 Inference Protocol. An instance is
 view; its prediction holds the outputs of v2 by their names.
 """
 
-import base64
-import binascii
 from typing import Any
 
 import numpy as np
@@ -15,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from serving.oip.errors import BadRequestError, NotReadyError
-from serving.oip.json_form import parse_json
+from serving.oip.json_form import from_base64, parse_json
 from serving.oip.model import Call, Models
 from serving.oip.rest import Rest, json_response
 from serving.oip.tensors import InferRequest, InferResponse, Tensor, Wanted
@@ -61,7 +59,7 @@ def as_request(instances: list[dict[str, Any]]) -> InferRequest:
     for number, instance in enumerate(instances):
         where = f"instances[{number}]"
         for at, view in enumerate(instance["views"]):
-            images.append(_bytes(view, f"{where}.views[{at}]"))
+            images.append(from_base64(_text(view), f"{where}.views[{at}].b64"))
             study_of.append(number)
         part = instance.get("body_part", "")
         if not isinstance(part, str):
@@ -120,11 +118,5 @@ def _instance(instance: object, where: str) -> dict[str, Any]:
     return {**instance, "views": views}
 
 
-def _bytes(view: object, where: str) -> bytes:
-    text = view.get("b64") if isinstance(view, dict) else None
-    try:
-        if isinstance(text, str):
-            return base64.b64decode(text.encode("ascii"), validate=True)
-    except (UnicodeEncodeError, binascii.Error):
-        pass  # the cause would repeat parts of what was sent
-    raise BadRequestError(f'{where}: expected {{"b64": ...}} with base64')
+def _text(view: object) -> object:
+    return view.get("b64") if isinstance(view, dict) else None

@@ -117,11 +117,6 @@ def _frame_of_words(words: Words, layout: PixelLayout) -> Frame:
     )
 
 
-def _frame_of_samples(samples: Words, stream: Codestream, layout: PixelLayout) -> Frame:
-    bits = min(stream.bits, layout.bits)
-    return Frame(words=samples, bits=bits, shift=0, signed=layout.signed)
-
-
 def _checked(stream: Codestream, layout: PixelLayout, kinds: tuple[str, ...]) -> Codestream:
     if stream.kind not in kinds:
         raise ImageError("PixelData: a frame encoded in another way than TransferSyntaxUID says")
@@ -151,22 +146,27 @@ def _rle(frame: bytes, layout: PixelLayout, least_px: int) -> Frame:
 
 def _jpeg(frame: bytes, layout: PixelLayout, least_px: int) -> Frame:
     stream = _checked(open_jpeg(frame), layout, ("dct", "lossless"))
-    out = np.empty((layout.rows, layout.columns), np.uint8 if stream.bits <= 8 else np.uint16)
-    try:
-        imagecodecs.jpeg8_decode(stream.data, out=out)
-    except (imagecodecs.Jpeg8Error, ValueError, RuntimeError) as error:
-        raise ImageError("PixelData: a JPEG frame that is cut short or corrupt") from error
-    return _frame_of_samples(out, stream, layout)
+    return _decoded(imagecodecs.jpeg8_decode, imagecodecs.Jpeg8Error, stream, layout)
 
 
 def _jpegls(frame: bytes, layout: PixelLayout, least_px: int) -> Frame:
     stream = _checked(open_jpeg(frame), layout, ("jpegls",))
-    out = np.empty((layout.rows, layout.columns), np.uint8 if stream.bits <= 8 else np.uint16)
+    return _decoded(imagecodecs.jpegls_decode, imagecodecs.JpeglsError, stream, layout)
+
+
+def _decoded(
+    decode: Callable[..., object],
+    failure: type[Exception],
+    stream: Codestream,
+    layout: PixelLayout,
+) -> Frame:
+    samples = np.empty((layout.rows, layout.columns), np.uint8 if stream.bits <= 8 else np.uint16)
     try:
-        imagecodecs.jpegls_decode(stream.data, out=out)
-    except (imagecodecs.JpeglsError, ValueError, RuntimeError) as error:
-        raise ImageError("PixelData: a JPEG-LS frame that is cut short or corrupt") from error
-    return _frame_of_samples(out, stream, layout)
+        decode(stream.data, out=samples)
+    except (failure, ValueError, RuntimeError) as error:
+        raise ImageError("PixelData: a JPEG frame that is cut short or corrupt") from error
+    bits = min(stream.bits, layout.bits)
+    return Frame(words=samples, bits=bits, shift=0, signed=layout.signed)
 
 
 def _j2k(frame: bytes, layout: PixelLayout, least_px: int) -> Frame:

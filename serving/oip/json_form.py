@@ -206,7 +206,7 @@ def _values(
 ) -> Any:
     if datatype == "BYTES":
         if as_base64:
-            return [_from_base64(text, f"{where}.data[{at}]") for at, text in enumerate(flat)]
+            return [from_base64(text, f"{where}.data[{at}]") for at, text in enumerate(flat)]
         if not {type(text) for text in flat} <= {str}:
             raise BadRequestError(f"{where}.data: a value that is no text, as BYTES are in JSON")
         return [text.encode() for text in flat]
@@ -223,7 +223,8 @@ def _values(
     return values
 
 
-def _from_base64(text: object, where: str) -> bytes:
+def from_base64(text: object, where: str) -> bytes:
+    """The bytes that a text of JSON stands for. Raises BadRequestError."""
     try:
         if isinstance(text, str):
             return base64.b64decode(text.encode("ascii"), validate=True)

@@ -1,6 +1,6 @@
 """The protocol's messages for gRPC, as the KServe SDK has them compiled, and nothing else of it.
 
-Importing the SDK itself takes a second and 150 MB, and reads the command line of the process.
+Importing the SDK itself takes 0.8 s and 190 MB, and reads the command line of the process.
 """
 
 from importlib.util import find_spec, module_from_spec, spec_from_file_location

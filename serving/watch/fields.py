@@ -33,7 +33,6 @@ _REST_ROUTES = (
 )
 _GRPC_ROUTES = (
     *("ServerLive", "ServerReady", "ModelReady", "ServerMetadata", "ModelMetadata", "ModelInfer"),
-    *("Check", "Watch"),
 )
 ROUTES = frozenset(_REST_ROUTES + _GRPC_ROUTES)
 """Templates of the paths and names of the gRPC methods that are offered; all else is `other`."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.images import IMAGES, INDEX_URL, Sources, build
+from pipeline.images import IMAGES, Sources, build
 from tests.containers.engine import base_image, engine
 
 ROOT = Path(__file__).parents[2]
@@ -20,7 +20,7 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 def index_url() -> str:
     """Where this machine's own pip takes packages from."""
-    return os.environ.get("PIP_INDEX_URL", INDEX_URL)
+    return os.environ.get("PIP_INDEX_URL", "")
 
 
 @pytest.fixture(scope="session")

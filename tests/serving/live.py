@@ -129,3 +129,12 @@ def finish(clients):
     for client in clients:
         client.join()
     return [version for client in clients for version in client.heard]
+
+
+def tensor(**fields):
+    data = fields.setdefault("data", ["AAAA"])
+    return {"name": "image", "datatype": "BYTES", "shape": [len(data)], **fields}
+
+
+def outputs_of(response):
+    return {output["name"]: output for output in response.json()["outputs"]}

@@ -94,7 +94,7 @@ def test_a_flood_is_sent_away_with_a_time_and_the_rest_is_answered(start_server,
 
 
 def test_views_whose_deadline_has_passed_are_not_read(store, png):
-    engine = Engine(store.open(store.champion().digest), 1, "fp32", Workload(1))
+    engine = Engine(store.open(store.champion().digest), 1, "fp32")
     views = [AskedView(data=png(60), claimed_part="")]
     with pytest.raises(DeadlineError):
         asyncio.run(engine.read(views, 0.0, list))

@@ -14,8 +14,7 @@ from pydicom.uid import (
 )
 
 from tests.serving.dicom.files import dicom, radiograph, relabelled
-from tests.serving.live import INFER
-from tests.serving.test_server import outputs_of
+from tests.serving.live import INFER, outputs_of
 
 PHI = ("Doe^Jane", "DOE^JANE", "4711", "19700102")
 NAMES = {"PatientName": "Doe^Jane", "PatientID": "4711", "PatientBirthDate": "19700102"}

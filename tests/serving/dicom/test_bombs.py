@@ -178,7 +178,8 @@ def test_a_frame_in_a_million_splinters_is_refused_before_it_is_decoded(at, valu
 
 def test_precincts_of_the_usual_size_are_read():
     pixels = np.zeros((1900, 1900), np.uint8)
-    read_dicom(dicom(pixels, JPEG2000Lossless, frame=splintered(_PRECINCTS, 0x88)), SIZE)
+    file = dicom(pixels, JPEG2000Lossless, frame=splintered(_PRECINCTS, 0x88))
+    assert read_dicom(file, SIZE).grey.size == (1900, 1900)
 
 
 def test_a_frame_of_more_tiles_than_any_writer_makes_is_refused():
